@@ -1,0 +1,234 @@
+"""Settings: `config/paynode.toml` holds every default, an optional file and the environment override them.
+
+The models have no defaults of their own, so that each value, its unit and its reason stand in one place.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """One table of the settings file; an unknown key is refused with its path."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Passwords(Section):
+    ingress: str
+    gateway: str
+    committer: str
+    reader: str
+
+
+class Database(Section):
+    url: str
+    pool_size: Count
+    statement_timeout_ms: Count
+    lock_timeout_ms: Count
+    connect_timeout_s: Seconds
+    passwords: Passwords
+
+
+class Redis(Section):
+    url: str
+    command_timeout_s: Seconds
+    pool_size: Count
+
+
+class Http(Section):
+    host: str
+    port: Port
+    public_url: str
+    keep_alive_s: Seconds
+    body_bytes_max: Count
+    json_depth_max: Count
+    body_deadline_s: Seconds
+    request_deadline_s: Seconds
+    hosted_page_wait_s: Seconds
+    connections_max: Count
+    connections_per_address_max: Count
+    group_size_max: Count
+    group_waiting_max: Count
+    wait_poll_ms: Count
+
+    @property
+    def base_url(self) -> str:
+        """How the outside reaches the ingress, without a trailing slash."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+
+class Admin(Section):
+    host: str
+    port: Port
+
+
+class Streams(Section):
+    partitions: Annotated[int, Field(ge=1, le=100)]
+    read_count: Count
+    block_ms: Annotated[int, Field(ge=1, le=2000)]
+    mailbox_size: Count
+
+
+class Worker(Section):
+    committers: Annotated[int, Field(ge=1, le=16)]
+    lease_s: Seconds
+    batch_size: Count
+    retry_min_ms: Count
+    retry_max_ms: Count
+
+
+class Gateway(Section):
+    concurrency: Count
+    queue_size: Count
+    call_deadline_s: Seconds
+    send_within_s: Seconds
+    inquiry_ladder_s: Annotated[tuple[Seconds, ...], Field(min_length=1)]
+    not_sent_tries_max: Count
+    not_sent_retry_s: Seconds
+    not_sent_retry_max_s: Seconds
+    breaker_failures: Count
+    breaker_open_s: Seconds
+    reclaim_idle_ms: Count
+
+
+class Relay(Section):
+    interval_s: Seconds
+    republish_after_s: Seconds
+    republish_max_s: Seconds
+    sweep_size: Count
+    lease_s: Seconds
+
+
+class PspSim(Section):
+    url: str
+    api_key: str
+    webhook_secret: str
+    idempotent_for_s: Seconds
+
+
+class Psp(Section):
+    sim: PspSim
+
+
+class Sim(Section):
+    host: str
+    port: Port
+    book: str
+    callback_url: str
+    session_ttl_s: Seconds
+
+
+class Shop(Section):
+    host: str
+    port: Port
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["json", "console"]
+
+
+@cache
+def _default_file() -> Path:
+    packaged = Path(__file__).with_name("paynode.toml")
+    return packaged if packaged.exists() else Path(__file__).parents[1] / "config" / "paynode.toml"
+
+
+class _TomlSource(PydanticBaseSettingsSource):
+    """The file named by PAYNODE_CONFIG (if any); `optional` picks it over the packaged default."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: Path | None) -> None:
+        super().__init__(settings_cls)
+        self._path = path
+
+    def get_field_value(self, field: object, field_name: str) -> tuple[object, str, bool]:
+        raise NotImplementedError  # the whole file is given at once by __call__
+
+    def __call__(self) -> dict[str, object]:
+        if self._path is None:
+            return {}
+        with self._path.open("rb") as file:
+            return tomllib.load(file)
+
+
+class _StrictEnvironment(EnvSettingsSource):
+    """PAYNODE_SECTION__KEY; a misspelt section is refused too, which the library itself would pass over."""
+
+    # Not settings: where the settings are, and switches of scripts and tests.
+    RESERVED = frozenset({"paynode_config", "paynode_data_dir"})
+
+    def __call__(self) -> dict[str, object]:
+        known = set(self.settings_cls.model_fields)
+        for name in self.env_vars:
+            if not name.startswith("paynode_") or name in self.RESERVED or name.startswith("paynode_test_"):
+                continue
+            section = name.removeprefix("paynode_").split("__")[0]
+            if section not in known:
+                raise ValueError(f"environment variable {name.upper()} names no setting")
+        return super().__call__()
+
+
+class Settings(BaseSettings):
+    """All settings; `load()` makes one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PAYNODE_", env_nested_delimiter="__", extra="forbid", frozen=True, case_sensitive=False
+    )
+
+    data_dir: Path
+    database: Database
+    redis: Redis
+    http: Http
+    admin: Admin
+    streams: Streams
+    worker: Worker
+    gateway: Gateway
+    relay: Relay
+    psp: Psp
+    sim: Sim
+    shop: Shop
+    log: Log
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        named = os.environ.get("PAYNODE_CONFIG")
+        return (
+            init_settings,
+            _StrictEnvironment(settings_cls),
+            _TomlSource(settings_cls, Path(named) if named else None),
+            _TomlSource(settings_cls, _default_file()),
+        )
+
+
+def load(overrides: Mapping[str, object] | None = None) -> Settings:
+    """The settings of this process; `overrides` (nested by section) win over everything.
+
+    Raises: pydantic.ValidationError naming the path of each unknown or ill-typed key; ValueError for an
+    unknown environment variable; OSError and tomllib.TOMLDecodeError for the named file.
+    """
+    return Settings(**dict(overrides or {}))  # type: ignore[arg-type]
