@@ -1,0 +1,5 @@
+"""`python -m paynode`."""
+
+from paynode.cli.main import main
+
+main()

@@ -1,0 +1,39 @@
+"""Ids: a UUIDv7 inside, a TypeID (`pay_01h…`) outside.
+
+TypeID 0.3: the prefix, `_`, and the 128 bits in Crockford's base32 without i, l, o, u: 26 characters, the first
+at most 7. Inside paynode an id is the canonical text of its UUID: asyncpg takes it as it is, and building a UUID
+object for every row would cost more than the row.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from uuid import UUID
+
+PAYMENT: Final = "pay"
+REFUND: Final = "ref"
+EVENT: Final = "evt"
+MERCHANT: Final = "mer"
+WEBHOOK_ENDPOINT: Final = "whe"
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUE: Final = {character: value for value, character in enumerate(_ALPHABET)}
+_SUFFIX: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
+
+
+def public(prefix: str, uuid: str) -> str:
+    """The TypeID of a UUID given as text."""
+    number = int(uuid.replace("-", ""), 16)
+    return f"{prefix}_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def parse(prefix: str, text: str) -> str | None:
+    """The UUID, as text, behind a TypeID with this prefix; None when it is not one."""
+    head, _, suffix = text.rpartition("_")
+    if head != prefix or _SUFFIX.fullmatch(suffix) is None:
+        return None
+    number = 0
+    for character in suffix:
+        number = number << 5 | _VALUE[character]
+    return str(UUID(int=number))

@@ -1,0 +1,88 @@
+"""The ledger of a merchant: entries without a gap, each sealed with the hash of the one before.
+
+An entry's hash is sha256(previous hash, canonical bytes). The canonical bytes are its fields as UTF-8 text, joined
+by `|` in the order of `canonical`; the PSP's reference, the one field whose characters are not ours to choose,
+stands last, so that no two entries have the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from paynode.domain.postings import BusinessFact, Posting
+
+GENESIS: Final = bytes(32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The last entry of a merchant's ledger: its number and hash; (0, 32 zero bytes) before the first."""
+
+    seq: int = 0
+    hash: bytes = GENESIS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row: a posting with its place in the chain. `at_ms` in milliseconds since 1970, UTC."""
+
+    id: str
+    line: int
+    merchant_id: str
+    seq: int
+    payment_id: str
+    operation_id: str
+    posting: Posting
+    reference: str
+    at_ms: int
+    epoch: int
+    prev_hash: bytes
+    hash: bytes
+
+
+def canonical(
+    *, entry_id: str, line: int, merchant_id: str, seq: int, fact: BusinessFact, posting: Posting, at_ms: int
+) -> bytes:
+    """The bytes that are sealed. The epoch is not among them: it says who wrote, not what happened."""
+    return (
+        f"{entry_id}|{line}|{merchant_id}|{seq}|{fact.payment_id}|{fact.operation_id}|{posting.type}"
+        f"|{posting.debit}|{posting.credit}|{posting.money.amount}|{posting.money.currency}|{at_ms}"
+        f"|{fact.reference}"
+    ).encode()
+
+
+def append(
+    head: Head, fact: BusinessFact, *, entry_id: str, merchant_id: str, at_ms: int, epoch: int
+) -> tuple[Head, tuple[Entry, ...]]:
+    """The entries of one business fact after `head`, and the new head."""
+    entries = []
+    for line, posting in enumerate(fact.postings, start=1):
+        seq = head.seq + 1
+        sealed = canonical(
+            entry_id=entry_id,
+            line=line,
+            merchant_id=merchant_id,
+            seq=seq,
+            fact=fact,
+            posting=posting,
+            at_ms=at_ms,
+        )
+        entry = Entry(
+            id=entry_id,
+            line=line,
+            merchant_id=merchant_id,
+            seq=seq,
+            payment_id=fact.payment_id,
+            operation_id=fact.operation_id,
+            posting=posting,
+            reference=fact.reference,
+            at_ms=at_ms,
+            epoch=epoch,
+            prev_hash=head.hash,
+            hash=sha256(head.hash + sealed).digest(),
+        )
+        entries.append(entry)
+        head = Head(seq=seq, hash=entry.hash)
+    return head, tuple(entries)

@@ -1,0 +1,47 @@
+"""The names of the streams, and what a message on them is.
+
+paynode's own entries are pointers: they carry the id of an outbox row, whose content is read from the database, so
+that a forged entry can say nothing. The braces are Redis Cluster's hash tag: all keys of one partition live together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MERCHANTS_GROUP: Final = "merchants"
+GATEWAY_GROUP: Final = "gateway"
+PARTITIONS_KEY: Final = "paynode:partitions"
+# Payment ids and versions, for whoever waits for a result. Lost messages cost a poll, nothing else.
+CHANGES_CHANNEL: Final = "paynode:changes"
+
+
+def events_stream(partition: int) -> str:
+    """Where everything about the merchants of a partition arrives."""
+    return f"paynode:{{p{partition:02d}}}:events"
+
+
+def commands_stream(psp: str) -> str:
+    """Where the gateway of a PSP takes its commands from."""
+    return f"paynode:{{psp-{psp}}}:commands"
+
+
+def dead_stream(stream: str) -> str:
+    """Where the dead letters of a stream go."""
+    return stream.rsplit(":", 1)[0] + ":dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """One entry to be put on a stream: `ref` is the outbox row's id."""
+
+    stream: str
+    ref: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A payment has a new version: what waiters are told."""
+
+    payment_id: str
+    version: int

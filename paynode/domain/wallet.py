@@ -1,0 +1,70 @@
+"""The wallet of a merchant in one currency: the fold of its ledger, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from paynode.domain.postings import AVAILABLE, HELD, PENDING, RESERVE, Posting
+
+_BUCKETS: Final = (PENDING, AVAILABLE, RESERVE, HELD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What postings change in the four buckets, in minor units."""
+
+    pending: int = 0
+    available: int = 0
+    reserve: int = 0
+    held: int = 0
+
+    @property
+    def total(self) -> int:
+        """The change of the balance."""
+        return self.pending + self.available + self.reserve + self.held
+
+    @classmethod
+    def of(cls, postings: Iterable[Posting]) -> Delta:
+        """A credit to a bucket raises it, a debit lowers it; other accounts are not the wallet's."""
+        changes = dict.fromkeys(_BUCKETS, 0)
+        for posting in postings:
+            if posting.credit in changes:
+                changes[posting.credit] += posting.money.amount
+            if posting.debit in changes:
+                changes[posting.debit] -= posting.money.amount
+        return cls(
+            pending=changes[PENDING],
+            available=changes[AVAILABLE],
+            reserve=changes[RESERVE],
+            held=changes[HELD],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wallet:
+    """`balance` is what paynode owes the merchant: pending + available + reserve + held, in minor units."""
+
+    currency: str
+    pending: int = 0
+    available: int = 0
+    reserve: int = 0
+    held: int = 0
+    version: int = 0
+
+    @property
+    def balance(self) -> int:
+        """The sum of the buckets."""
+        return self.pending + self.available + self.reserve + self.held
+
+    def apply(self, delta: Delta) -> Wallet:
+        """The wallet after one business fact, one version later."""
+        return Wallet(
+            currency=self.currency,
+            pending=self.pending + delta.pending,
+            available=self.available + delta.available,
+            reserve=self.reserve + delta.reserve,
+            held=self.held + delta.held,
+            version=self.version + 1,
+        )

@@ -1,0 +1,1 @@
+"""Ways of running things: actors, groups, stopping. anyio only; knows no money."""

@@ -1,0 +1,111 @@
+"""Many callers, one effect: whoever comes while a group is under way forms the next group.
+
+There is no artificial delay. A lone caller is served at once, and under load the groups grow by themselves to what
+arrives during one effect.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import anyio
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class GroupFull(Exception):
+    """More callers wait than may; nothing was done for this one."""
+
+
+class GroupStopped(Exception):
+    """The grouper stopped before it took this caller's item; nothing was done for it."""
+
+
+class _Waiter(Generic[Item, Result]):
+    __slots__ = ("done", "error", "item", "result")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.done = anyio.Event()
+        self.result: Result | None = None
+        self.error: BaseException | None = None
+
+
+class Grouper(Generic[Item, Result]):
+    """Runs `effect` over groups of items: one result for each item, in order, or an exception for them all.
+
+    A caller that is cancelled while it waits takes its item back if no group has taken it yet; afterwards the
+    effect goes on without it (it may be a COMMIT, which nobody may cancel).
+    """
+
+    def __init__(
+        self,
+        effect: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        group_size_max: int,
+        waiting_max: int,
+    ) -> None:
+        self._effect = effect
+        self._group_size_max = group_size_max
+        self._waiting_max = waiting_max
+        self._waiting: deque[_Waiter[Item, Result]] = deque()
+        self._arrived = anyio.Event()
+        self._is_stopped = False
+
+    async def submit(self, item: Item) -> Result:
+        """The result of the group that takes the item.
+
+        Raises: GroupFull, GroupStopped (nothing was done); whatever the effect raises.
+        """
+        if self._is_stopped:
+            raise GroupStopped
+        if len(self._waiting) >= self._waiting_max:
+            raise GroupFull
+        waiter: _Waiter[Item, Result] = _Waiter(item)
+        self._waiting.append(waiter)
+        self._arrived.set()
+        try:
+            await waiter.done.wait()
+        except BaseException:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            raise
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.result  # type: ignore[return-value]  # set together with `done`
+
+    async def run(self) -> None:
+        """Serve groups until cancelled; every caller still waiting then gets `GroupStopped`."""
+        try:
+            while True:
+                await self._arrived.wait()
+                group = self._take()
+                with anyio.CancelScope(shield=True):
+                    await self._serve(group)
+        finally:
+            self._is_stopped = True
+            for waiter in self._waiting:
+                waiter.error = GroupStopped()
+                waiter.done.set()
+            self._waiting.clear()
+
+    def _take(self) -> list[_Waiter[Item, Result]]:
+        count = min(len(self._waiting), self._group_size_max)
+        group = [self._waiting.popleft() for _ in range(count)]
+        if not self._waiting:
+            self._arrived = anyio.Event()
+        return group
+
+    async def _serve(self, group: list[_Waiter[Item, Result]]) -> None:
+        try:
+            results = await self._effect([waiter.item for waiter in group])
+            for waiter, result in zip(group, results, strict=True):
+                waiter.result = result
+        except Exception as error:  # noqa: BLE001 - every kind of failure belongs to the callers, none to this loop
+            for waiter in group:
+                waiter.error = error
+        for waiter in group:
+            waiter.done.set()
