@@ -24,6 +24,9 @@ class Head:
     hash: bytes = GENESIS
 
 
+NO_ENTRIES: Final = Head()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One row: a posting with its place in the chain. `at_ms` in milliseconds since 1970, UTC."""
@@ -43,14 +46,35 @@ class Entry:
 
 
 def canonical(
-    *, entry_id: str, line: int, merchant_id: str, seq: int, fact: BusinessFact, posting: Posting, at_ms: int
+    *,
+    entry_id: str,
+    line: int,
+    merchant_id: str,
+    seq: int,
+    payment_id: str,
+    operation_id: str,
+    type: str,  # noqa: A002 - the column's name
+    debit: str,
+    credit: str,
+    amount: int,
+    currency: str,
+    at_ms: int,
+    reference: str,
 ) -> bytes:
-    """The bytes that are sealed. The epoch is not among them: it says who wrote, not what happened."""
+    """The bytes that are sealed. The epoch is not among them: it says who wrote, not what happened.
+
+    Plain fields and no `Posting`: whoever verifies must be able to seal a row that no legal posting could be.
+    """
     return (
-        f"{entry_id}|{line}|{merchant_id}|{seq}|{fact.payment_id}|{fact.operation_id}|{posting.type}"
-        f"|{posting.debit}|{posting.credit}|{posting.money.amount}|{posting.money.currency}|{at_ms}"
-        f"|{fact.reference}"
+        f"{entry_id}|{line}|{merchant_id}|{seq}|{payment_id}|{operation_id}|{type}"
+        f"|{debit}|{credit}|{amount}|{currency}|{at_ms}"
+        f"|{reference}"
     ).encode()
+
+
+def seal(previous: bytes, content: bytes) -> bytes:
+    """The hash of an entry with these canonical bytes that follows the entry with the hash `previous`."""
+    return sha256(previous + content).digest()
 
 
 def append(
@@ -60,14 +84,20 @@ def append(
     entries = []
     for line, posting in enumerate(fact.postings, start=1):
         seq = head.seq + 1
-        sealed = canonical(
+        content = canonical(
             entry_id=entry_id,
             line=line,
             merchant_id=merchant_id,
             seq=seq,
-            fact=fact,
-            posting=posting,
+            payment_id=fact.payment_id,
+            operation_id=fact.operation_id,
+            type=posting.type,
+            debit=posting.debit,
+            credit=posting.credit,
+            amount=posting.money.amount,
+            currency=posting.money.currency,
             at_ms=at_ms,
+            reference=fact.reference,
         )
         entry = Entry(
             id=entry_id,
@@ -81,7 +111,7 @@ def append(
             at_ms=at_ms,
             epoch=epoch,
             prev_hash=head.hash,
-            hash=sha256(head.hash + sealed).digest(),
+            hash=seal(head.hash, content),
         )
         entries.append(entry)
         head = Head(seq=seq, hash=entry.hash)

@@ -6,6 +6,8 @@ that a forged entry can say nothing. The braces are Redis Cluster's hash tag: al
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +16,8 @@ GATEWAY_GROUP: Final = "gateway"
 PARTITIONS_KEY: Final = "paynode:partitions"
 # Payment ids and versions, for whoever waits for a result. Lost messages cost a poll, nothing else.
 CHANGES_CHANNEL: Final = "paynode:changes"
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 def events_stream(partition: int) -> str:
@@ -40,8 +44,30 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A pointer and when it was last put on its stream, in milliseconds since 1970 by the database's clock."""
+
+    pointer: Pointer
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """A payment has a new version: what waiters are told."""
 
     payment_id: str
     version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of a stream. A field that is not UTF-8 is not what it was any more, and refused for that later."""
+
+    id: str
+    fields: Mapping[str, str]
+
+    @property
+    def ref(self) -> str | None:
+        """The outbox row that a pointer leads to; None for an entry that is none."""
+        ref = self.fields.get("ref")
+        return ref if ref is not None and _UUID.fullmatch(ref) else None

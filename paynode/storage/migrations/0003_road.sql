@@ -74,8 +74,6 @@ CREATE TABLE partitions (
     owner text,
     epoch bigint NOT NULL DEFAULT 0,
     lease_until timestamptz NOT NULL DEFAULT '-infinity',
-    backend_pid integer,
-    backend_start timestamptz,
     -- The last committed batch: how an owner whose COMMIT was cut off learns what became of it.
     last_batch uuid
 );

@@ -1,0 +1,1 @@
+"""Who does what: merchants' actors and their committer, the gateway's actors, the relay."""

@@ -1,0 +1,186 @@
+"""The committer: takes what actors decided while the transaction before ran, and writes it as one.
+
+It is the only way by which anything about money reaches the database.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from paynode.actors.merchant import Decided
+from paynode.domain.batch import Batch, Lease, merge
+from paynode.domain.errors import Fenced, Poison, Transient
+from paynode.domain.message import DeadLetter
+from paynode.domain.road import Change, Pointer, commands_stream
+
+
+class Books(Protocol):
+    """Writes a batch whole or not at all. Raises: Fenced, Conflict, Unavailable, Poison (it can never be written)."""
+
+    async def commit(self, batch: Batch) -> None: ...
+
+
+class Road(Protocol):
+    """Tells the world what is committed. Raises: Unavailable."""
+
+    async def publish(self, pointers: Sequence[Pointer]) -> None: ...
+    async def announce(self, changes: Sequence[Change]) -> None: ...
+    async def bury(self, letters: Sequence[DeadLetter]) -> None: ...
+
+
+class Run(Protocol):
+    """One undisturbed run over a partition: where decisions come from."""
+
+    @property
+    def lease(self) -> Lease: ...
+    @property
+    def has_failed(self) -> bool: ...
+    def fail(self, error: Exception) -> None: ...
+    def settle(self, decided: Sequence[Decided]) -> None: ...
+    async def acknowledge(self, entry_ids: Sequence[str]) -> None: ...
+
+
+class CommitterObserver(Protocol):
+    """Hears of batches."""
+
+    def committed(self, messages: int, seconds: float) -> None: ...
+    def commit_failed(self, messages: int, error: Exception) -> None: ...
+    def telling_failed(self, error: Exception) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    run: Run
+    decided: Decided
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    batch: Batch
+    waiting: Sequence[_Waiting]
+
+
+class Committer:
+    """Serves the partitions of one database session."""
+
+    def __init__(
+        self,
+        books: Books,
+        road: Road,
+        observer: CommitterObserver,
+        *,
+        new_id: Callable[[], str],
+        batch_size: int,
+    ) -> None:
+        self._books = books
+        self._road = road
+        self._observer = observer
+        self._new_id = new_id
+        self._batch_size = batch_size
+        self._waiting: deque[_Waiting] = deque()
+        self._arrived = anyio.Event()
+        self._taken = anyio.Event()
+
+    async def submit(self, run: Run, decided: Sequence[Decided]) -> None:
+        """Queue decisions in their order; waits while two batches are waiting, which is what slows actors down."""
+        while len(self._waiting) >= 2 * self._batch_size:
+            await self._taken.wait()
+        self._waiting.extend(_Waiting(run, one) for one in decided)
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        # One batch is told to the world while the next one is written; a second one waits its turn.
+        sender, receiver = anyio.create_memory_object_stream[_Written](1)
+        async with anyio.create_task_group() as group, sender:
+            group.start_soon(self._tell_all, receiver)
+            while True:
+                await self._arrived.wait()
+                await self._commit(self._take(), sender)
+
+    def _take(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        while self._waiting and len(taken) < self._batch_size:
+            waiting = self._waiting.popleft()
+            if not waiting.run.has_failed:  # what it decided after the failure stands on what was not written
+                taken.append(waiting)
+        if not self._waiting:
+            self._arrived = anyio.Event()
+        self._taken.set()
+        self._taken = anyio.Event()
+        return taken
+
+    async def _commit(self, waiting: list[_Waiting], sender: MemoryObjectSendStream[_Written]) -> None:
+        if not waiting:
+            return
+        batch = merge(self._new_id(), [one.decided.booked for one in waiting])
+        begun = time.perf_counter()
+        try:
+            await self._books.commit(batch)
+        except Fenced as error:
+            self._fail([one for one in waiting if one.run.lease.partition in error.partitions], error)
+            # The others' part was rolled back with it: it goes first in the next batch.
+            self._waiting.extendleft(reversed([one for one in waiting if not one.run.has_failed]))
+            self._arrived.set()
+        except (Transient, Poison) as error:
+            self._fail(waiting, error)
+        else:
+            self._observer.committed(len(waiting), time.perf_counter() - begun)
+            for run, decided in _by_run(waiting):
+                run.settle(decided)
+            await sender.send(_Written(batch, waiting))
+
+    def _fail(self, waiting: Sequence[_Waiting], error: Exception) -> None:
+        self._observer.commit_failed(len(waiting), error)
+        for run in {id(one.run): one.run for one in waiting}.values():
+            run.fail(error)
+
+    async def _tell_all(self, receiver: MemoryObjectReceiveStream[_Written]) -> None:
+        async with receiver:
+            async for written in receiver:
+                await self._tell(written)
+
+    async def _tell(self, written: _Written) -> None:
+        """After the commit: commands, waiters, dead letters, and last the acknowledgement.
+
+        What is lost here is found again: commands by the relay, changes by polling, entries by reading them again.
+        """
+        batch = written.batch
+        try:
+            await self._road.publish(_pointers(batch))
+            await self._road.announce(_changes(batch))
+            await self._road.bury(batch.letters)
+        except Transient as error:
+            self._observer.telling_failed(error)
+        for run, decided in _by_run(written.waiting):
+            try:
+                await run.acknowledge([one.entry_id for one in decided])
+            except Transient as error:
+                run.fail(error)
+
+
+def _by_run(waiting: Sequence[_Waiting]) -> list[tuple[Run, list[Decided]]]:
+    runs: dict[int, tuple[Run, list[Decided]]] = {}
+    for one in waiting:
+        runs.setdefault(id(one.run), (one.run, []))[1].append(one.decided)
+    return list(runs.values())
+
+
+def _pointers(batch: Batch) -> list[Pointer]:
+    """Commands that are due at once; the relay brings the others in their time."""
+    return [
+        Pointer(stream=commands_stream(command.psp), ref=command.id)
+        for command in batch.commands
+        if command.delay_ms == 0
+    ]
+
+
+def _changes(batch: Batch) -> list[Change]:
+    return [Change(payment_id=change.payment.id, version=change.payment.version) for change in batch.payments]

@@ -1,0 +1,169 @@
+"""Bringing a PSP's commands to its actor: read -> resolve -> perform, so many at once -> conclude together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from paynode.actors.gateway import Attempts, PspActor
+from paynode.domain.attempts import Conclusion, GatewayCommand
+from paynode.domain.errors import Transient
+from paynode.domain.message import Unreadable
+from paynode.domain.road import Entry, Pointer
+from paynode.runtime.backoff import Backoff
+from paynode.runtime.grouping import Grouper, GroupFull, GroupStopped
+from paynode.runtime.stopping import Stop
+
+
+class CommandFeed(Protocol):
+    """Commands of one PSP, competed for with other processes. Raises: Unavailable."""
+
+    async def read(self, count: int) -> Sequence[Entry]: ...
+    async def reclaim(self, *, idle_ms: int, count: int) -> Sequence[Entry]: ...
+    async def acknowledge(self, ids: Sequence[str]) -> None: ...
+    async def leave(self) -> None: ...
+
+
+class Road(Protocol):
+    """Puts evidence on the merchants' streams. Raises: Unavailable."""
+
+    async def publish(self, pointers: Sequence[Pointer]) -> None: ...
+
+
+class GatewayObserver(Protocol):
+    """Hears of commands."""
+
+    def concluded(self, psp: str, conclusion: Conclusion) -> None: ...
+    def unreadable(self, what: Unreadable) -> None: ...
+    def dispatch_failed(self, psp: str, error: Exception) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    entry_id: str
+    command: GatewayCommand
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    entry_id: str
+    conclusion: Conclusion
+
+
+class Dispatcher:
+    """One PSP's commands in this process. `hands` commands are performed at once, `queue_size` may wait."""
+
+    def __init__(
+        self,
+        psp: str,
+        feed: CommandFeed,
+        attempts: Attempts,
+        actor: PspActor,
+        road: Road,
+        observer: GatewayObserver,
+        *,
+        hands: int,
+        queue_size: int,
+        reclaim_idle_ms: int,
+        backoff: Backoff,
+    ) -> None:
+        self._psp = psp
+        self._feed = feed
+        self._attempts = attempts
+        self._actor = actor
+        self._road = road
+        self._observer = observer
+        self._hands = hands
+        self._queue_size = queue_size
+        self._reclaim_idle_ms = reclaim_idle_ms
+        self._backoff = backoff
+        self._in_hand: set[str] = set()
+        # As many as there are hands: each waits for one conclusion.
+        self._endings: Grouper[_Ended, None] = Grouper(self._end, group_size_max=hands, waiting_max=hands)
+
+    async def run(self, stop: Stop) -> None:
+        """Perform commands until `stop`, then finish those in hand. Complete when it returns."""
+        sender, receiver = anyio.create_memory_object_stream[_Delivery](self._queue_size)
+        async with anyio.create_task_group() as outer:
+            outer.start_soon(self._endings.run)
+            async with anyio.create_task_group() as hands, sender:
+                for _ in range(self._hands):
+                    hands.start_soon(self._work, receiver.clone(), stop)
+                receiver.close()
+                await self._read_on(sender, stop)
+            outer.cancel_scope.cancel()
+        try:
+            await self._feed.leave()
+        except Transient as error:
+            self._observer.dispatch_failed(self._psp, error)
+
+    # -- bringing -------------------------------------------------------------------------------------------------
+
+    async def _read_on(self, sender: MemoryObjectSendStream[_Delivery], stop: Stop) -> None:
+        next_reclaim = anyio.current_time()
+        while not stop.is_set:
+            try:
+                entries = list(await self._feed.read(self._hands))
+                if anyio.current_time() >= next_reclaim:
+                    # A fraction of the idle time: a command is found again soon after it may be.
+                    next_reclaim = anyio.current_time() + self._reclaim_idle_ms / 4000
+                    entries += await self._feed.reclaim(idle_ms=self._reclaim_idle_ms, count=self._hands)
+                if entries:
+                    await self._bring(entries, sender)
+                self._backoff.reset()
+            except Transient as error:
+                self._observer.dispatch_failed(self._psp, error)
+                await self._backoff.pause()
+
+    async def _bring(self, entries: Sequence[Entry], sender: MemoryObjectSendStream[_Delivery]) -> None:
+        fresh = [entry for entry in entries if entry.id not in self._in_hand]
+        refs = [entry.ref for entry in fresh if entry.ref is not None]
+        found = await self._attempts.commands(refs) if refs else {}
+        gone = []
+        for entry in fresh:
+            match found.get(entry.ref) if entry.ref is not None else None:
+                case GatewayCommand() as command:
+                    self._in_hand.add(entry.id)
+                    await sender.send(_Delivery(entry.id, command))
+                case Unreadable() as what:
+                    # It stays in the outbox, where it is seen: only the committer may write dead letters.
+                    self._observer.unreadable(what)
+                    gone.append(entry.id)
+                case None:
+                    gone.append(entry.id)  # concluded already, trimmed away, or no pointer of ours
+        if gone:
+            await self._feed.acknowledge(gone)
+
+    # -- performing -----------------------------------------------------------------------------------------------
+
+    async def _work(self, receiver: MemoryObjectReceiveStream[_Delivery], stop: Stop) -> None:
+        async with receiver:
+            async for delivery in receiver:
+                try:
+                    if not stop.is_set:  # what was not begun is left to others
+                        await self._perform(delivery)
+                except (Transient, GroupFull, GroupStopped) as error:
+                    # The entry stays pending: it is reclaimed after its idle time, and the attempt tells what to do.
+                    self._observer.dispatch_failed(self._psp, error)
+                finally:
+                    self._in_hand.discard(delivery.entry_id)
+
+    async def _perform(self, delivery: _Delivery) -> None:
+        conclusion = await self._actor.perform(delivery.command)
+        if conclusion is not None:
+            await self._endings.submit(_Ended(delivery.entry_id, conclusion))
+            self._observer.concluded(self._psp, conclusion)
+
+    async def _end(self, ended: Sequence[_Ended]) -> Sequence[None]:
+        """Conclude many commands in one transaction, then publish their evidence, then acknowledge them."""
+        pointers = await self._attempts.conclude([one.conclusion for one in ended])
+        try:
+            await self._road.publish(pointers)
+            await self._feed.acknowledge([one.entry_id for one in ended])
+        except Transient as error:
+            self._observer.dispatch_failed(self._psp, error)  # concluded all the same: the relay brings the evidence
+        return [None] * len(ended)

@@ -1,0 +1,121 @@
+"""The relay: brings what is due, and again what was lost on the road. One process at a time does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from paynode.domain.errors import Transient
+from paynode.domain.road import Pointer, Published
+from paynode.runtime.stopping import Stop
+
+
+class Outbox(Protocol):
+    """What is not processed yet. Raises: Unavailable."""
+
+    async def take_due(self, count: int) -> Sequence[Pointer]: ...
+    async def find_old(self, *, after_s: float, max_s: float, count: int) -> Sequence[Published]: ...
+    async def mark_republished(self, refs: Sequence[str]) -> None: ...
+
+
+class Road(Protocol):
+    """The streams. Raises: Unavailable."""
+
+    async def publish(self, pointers: Sequence[Pointer]) -> None: ...
+    async def first_entry_ms(self, stream: str) -> int | None: ...
+    async def mark_out(self, partitions: int) -> None: ...
+
+
+class Singleton(Protocol):
+    """The lease on being the relay. Raises: Unavailable."""
+
+    async def hold(self) -> bool: ...
+    async def drop(self) -> None: ...
+
+
+class RelayObserver(Protocol):
+    """Hears of sweeps."""
+
+    def swept(self, due: int, republished: int) -> None: ...
+    def sweep_failed(self, error: Exception) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayRules:
+    """Seconds between sweeps; seconds until a row may count as lost, doubled up to a maximum; rows of one sweep."""
+
+    interval_s: float
+    republish_after_s: float
+    republish_max_s: float
+    sweep_size: int
+
+
+def lost(old: Sequence[Published], first_entry_ms: Mapping[str, int | None], *, margin_ms: int) -> list[Pointer]:
+    """Which of the old rows cannot be in their streams any more.
+
+    Entries leave a stream only when they are processed, so a row's entry is gone if the stream is empty or begins
+    clearly later than the row was put there. Without this a backlog would be published into itself.
+    """
+    missing = []
+    for row in old:
+        first_ms = first_entry_ms[row.pointer.stream]
+        if first_ms is None or first_ms > row.at_ms + margin_ms:
+            missing.append(row.pointer)
+    return missing
+
+
+class Relay:
+    """Sweeps the outbox."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        road: Road,
+        singleton: Singleton,
+        observer: RelayObserver,
+        rules: RelayRules,
+        *,
+        partitions: int,
+    ) -> None:
+        self._outbox = outbox
+        self._road = road
+        self._singleton = singleton
+        self._observer = observer
+        self._rules = rules
+        self._partitions = partitions
+
+    async def run(self, stop: Stop) -> None:
+        """Sweep until `stop`."""
+        while not stop.is_set:
+            try:
+                if await self._singleton.hold():
+                    await self.run_once()
+            except Transient as error:
+                self._observer.sweep_failed(error)
+            await stop.pause(self._rules.interval_s)
+        try:
+            await self._singleton.drop()
+        except Transient as error:
+            self._observer.sweep_failed(error)  # the lease ends by itself
+
+    async def run_once(self) -> None:
+        """Publish what is due and what was lost."""
+        await self._road.mark_out(self._partitions)
+        due = await self._outbox.take_due(self._rules.sweep_size)
+        await self._road.publish(due)
+        missing = await self._missing()
+        if missing:
+            # Marked first: published and not marked, it would be published again at once.
+            await self._outbox.mark_republished([pointer.ref for pointer in missing])
+            await self._road.publish(missing)
+        self._observer.swept(len(due), len(missing))
+
+    async def _missing(self) -> list[Pointer]:
+        rules = self._rules
+        old = await self._outbox.find_old(
+            after_s=rules.republish_after_s, max_s=rules.republish_max_s, count=rules.sweep_size
+        )
+        streams = {row.pointer.stream for row in old}
+        first = {stream: await self._road.first_entry_ms(stream) for stream in streams}
+        return lost(old, first, margin_ms=int(rules.republish_after_s * 1000))

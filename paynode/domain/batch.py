@@ -1,0 +1,136 @@
+"""One transaction's worth of effects, merged: what the committer writes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paynode.domain.booking import Adjustment, Effects, IssuedCommand, MerchantBooks, TimelineEvent
+from paynode.domain.ledger import Entry, Head
+from paynode.domain.message import DeadLetter
+from paynode.domain.payment import Fact, Payment
+from paynode.domain.wallet import Wallet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Ownership of a partition under its fencing number."""
+
+    partition: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booked:
+    """The effects of one message, with the merchant's books before and after it (a dead letter touches none)."""
+
+    lease: Lease
+    effects: Effects
+    before: MerchantBooks | None = None
+    after: MerchantBooks | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentChange:
+    """The payment after the batch; `base_version` is what the database must still hold."""
+
+    payment: Payment
+    base_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadChange:
+    """The merchant's ledger head after the batch; `base_seq` is what the database must still hold."""
+
+    merchant_id: str
+    base_seq: int
+    head: Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletChange:
+    """The wallet after the batch; `base_version` is what the database must still hold (0: no row)."""
+
+    merchant_id: str
+    base_version: int
+    wallet: Wallet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What is committed together. Every list is sorted as its rows are locked: by id, so that writers never cross."""
+
+    id: str
+    leases: tuple[Lease, ...]
+    claims: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    payments: tuple[PaymentChange, ...]
+    entries: tuple[Entry, ...]
+    adjustments: tuple[Adjustment, ...]
+    heads: tuple[HeadChange, ...]
+    wallets: tuple[WalletChange, ...]
+    commands: tuple[IssuedCommand, ...]
+    events: tuple[TimelineEvent, ...]
+    letters: tuple[DeadLetter, ...]
+
+
+def merge(batch_id: str, booked: Sequence[Booked]) -> Batch:
+    """One batch from what actors decided, in their order: first `before` and last `after` of each row."""
+    effects = [one.effects for one in booked]
+    leases = {one.lease for one in booked}
+    return Batch(
+        id=batch_id,
+        leases=tuple(sorted(leases, key=lambda lease: lease.partition)),
+        claims=tuple(sorted(one.claim for one in effects if one.claim is not None)),
+        facts=tuple(one.fact for one in effects if one.fact is not None),
+        payments=_payments(effects),
+        entries=tuple(entry for one in effects for entry in one.entries),
+        adjustments=tuple(adjustment for one in effects for adjustment in one.adjustments),
+        heads=_heads(booked),
+        wallets=_wallets(booked),
+        commands=tuple(command for one in effects for command in one.commands),
+        events=tuple(one.event for one in effects if one.event is not None),
+        letters=tuple(one.letter for one in effects if one.letter is not None),
+    )
+
+
+def _payments(effects: Sequence[Effects]) -> tuple[PaymentChange, ...]:
+    base: dict[str, int] = {}
+    last: dict[str, Payment] = {}
+    for one in effects:
+        if one.payment is not None:
+            base.setdefault(one.payment.id, one.base_version)
+            last[one.payment.id] = one.payment
+    return tuple(PaymentChange(payment=last[key], base_version=base[key]) for key in sorted(last))
+
+
+def _ends(booked: Sequence[Booked]) -> list[tuple[MerchantBooks, MerchantBooks]]:
+    """The books of each merchant before the first and after the last of its messages, by merchant."""
+    first: dict[str, MerchantBooks] = {}
+    last: dict[str, MerchantBooks] = {}
+    for one in booked:
+        if one.before is not None and one.after is not None:
+            first.setdefault(one.before.merchant_id, one.before)
+            last[one.after.merchant_id] = one.after
+    return [(first[merchant_id], last[merchant_id]) for merchant_id in sorted(last)]
+
+
+def _heads(booked: Sequence[Booked]) -> tuple[HeadChange, ...]:
+    return tuple(
+        HeadChange(merchant_id=after.merchant_id, base_seq=before.head.seq, head=after.head)
+        for before, after in _ends(booked)
+        if after.head != before.head
+    )
+
+
+def _wallets(booked: Sequence[Booked]) -> tuple[WalletChange, ...]:
+    return tuple(
+        WalletChange(
+            merchant_id=after.merchant_id,
+            base_version=before.wallet(currency).version,
+            wallet=after.wallets[currency],
+        )
+        for before, after in _ends(booked)
+        for currency in sorted(after.wallets)
+        if after.wallets[currency] != before.wallet(currency)
+    )

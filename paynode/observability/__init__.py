@@ -1,0 +1,1 @@
+"""What people see of a running paynode: log lines and metrics."""

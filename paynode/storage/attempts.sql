@@ -1,0 +1,77 @@
+-- name: find_orders
+-- A pointer whose row is gone has had its effect.
+SELECT id::text AS id, type, body
+FROM outbox
+WHERE id = ANY($1::uuid[])
+
+-- name: claim_attempts
+-- The claim of sending: committed before the first byte leaves, one per operation unless nothing was sent. The command
+-- must still be there: a delivery that comes late must not begin again what is already concluded.
+INSERT INTO psp_attempts (
+    id, operation_id, payment_id, psp, path, request, gateway, send_by, deadline_at
+)
+SELECT
+    c.id, c.operation_id, c.payment_id, c.psp, c.path, convert_to(c.request, 'UTF8'), c.gateway,
+    clock_timestamp() + c.send_within_s * interval '1 second',
+    clock_timestamp() + (c.send_within_s + c.call_deadline_s) * interval '1 second'
+FROM jsonb_to_recordset($1::jsonb) AS c (
+    id uuid, command_id uuid, operation_id uuid, payment_id uuid, psp text, path text, request text, gateway text,
+    send_within_s double precision, call_deadline_s double precision
+)
+INNER JOIN outbox AS o ON o.id = c.command_id
+ORDER BY c.operation_id
+ON CONFLICT (operation_id) WHERE outcome IS DISTINCT FROM 'not_sent' DO NOTHING
+RETURNING operation_id::text AS operation_id, id::text AS id
+
+-- name: find_attempt
+-- The attempt that may have been sent; there is at most one.
+SELECT
+    id::text AS id, path, request, outcome, deadline_at < clock_timestamp() AS is_past_deadline,
+    (extract(EPOCH FROM clock_timestamp() - claimed_at) * 1000)::bigint AS age_ms
+FROM psp_attempts
+WHERE operation_id = $1 AND outcome IS DISTINCT FROM 'not_sent'
+
+-- name: claim_resend
+-- Only an attempt in doubt, and only when nobody else can still be sending it.
+UPDATE psp_attempts
+SET
+    sends = sends + 1, gateway = $2, send_by = clock_timestamp() + $3 * interval '1 second',
+    deadline_at = clock_timestamp() + ($3 + $4) * interval '1 second'
+WHERE id = $1 AND outcome = 'unknown' AND deadline_at < clock_timestamp()
+RETURNING id::text AS id
+
+-- name: conclude_commands
+-- The end of a command in one statement: the row goes, the attempt has its outcome, the evidence begins its way. The
+-- deletion is the claim: whoever finds the row gone writes nothing.
+WITH input AS (
+    SELECT *
+    FROM jsonb_to_recordset($1::jsonb) AS i (
+        command_id uuid, attempt_id uuid, outcome text, reason text, psp_reference text, evidence_id uuid,
+        evidence_stream text, merchant_id uuid, payment_id uuid, operation_id uuid, evidence text
+    )
+),
+
+gone AS (
+    DELETE FROM outbox AS o
+    USING input AS i
+    WHERE o.id = i.command_id
+    RETURNING o.id
+),
+
+attempt AS (
+    UPDATE psp_attempts AS a
+    SET
+        outcome = i.outcome, reason = i.reason, psp_reference = i.psp_reference, concluded_at = clock_timestamp()
+    FROM input AS i
+    INNER JOIN gone AS g ON g.id = i.command_id
+    WHERE a.id = i.attempt_id AND (a.outcome IS NULL OR a.outcome IN ('unknown', 'pending'))
+)
+
+INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body, published_at)
+SELECT
+    i.evidence_id, i.evidence_stream, 'psp.evidence', i.merchant_id, i.payment_id, i.operation_id,
+    i.evidence::jsonb, clock_timestamp()
+FROM input AS i
+INNER JOIN gone AS g ON g.id = i.command_id
+WHERE i.evidence_id IS NOT NULL
+RETURNING id::text AS id, stream

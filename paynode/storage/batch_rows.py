@@ -1,0 +1,195 @@
+"""A batch as rows: JSON for the statements that change, tuples for COPY."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import orjson
+
+from paynode.domain.batch import Batch, HeadChange, WalletChange
+from paynode.domain.booking import Adjustment
+from paynode.domain.ledger import Entry
+from paynode.domain.road import commands_stream
+
+ENTRY_COLUMNS: Final = (
+    "id", "line", "merchant_id", "seq", "payment_id", "operation_id", "type", "debit_account", "credit_account",
+    "amount", "currency", "psp_reference", "at", "epoch", "prev_hash", "hash",
+)  # fmt: skip
+ADJUSTMENT_COLUMNS: Final = (
+    "id", "operation_id", "kind", "part", "payment_id", "merchant_id", "currency", "delta", "d_pending",
+    "d_available", "d_reserve", "d_held", "created_at",
+)  # fmt: skip
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _json(rows: Iterable[dict[str, object]]) -> str:
+    return orjson.dumps(list(rows)).decode()
+
+
+def _instant(at_ms: int) -> datetime:
+    # Integers all the way: `fromtimestamp(ms / 1000)` would go through a float.
+    return _EPOCH + timedelta(milliseconds=at_ms)
+
+
+def evidence(batch: Batch) -> str:
+    """Rows of `insert_evidence`."""
+    return _json(
+        {
+            "id": fact.event_id,
+            "payment_id": fact.payment_id,
+            "operation_id": fact.operation_id,
+            "outcome": fact.outcome,
+            "source": fact.source,
+            "psp_reference": fact.reference,
+            "amount": fact.amount,
+            "currency": fact.currency,
+            "page_url": fact.page_url,
+            "reason": fact.reason,
+            "psp_at_ms": fact.psp_at_ms,
+        }
+        for fact in batch.facts
+    )
+
+
+def payments(batch: Batch) -> str:
+    """Rows of `update_payments`."""
+    return _json(
+        {
+            "id": change.payment.id,
+            "base_version": change.base_version,
+            "version": change.payment.version,
+            "status": change.payment.status,
+            "authorized": change.payment.amounts.authorized,
+            "captured": change.payment.amounts.captured,
+            "psp_reference": change.payment.psp_reference,
+            "page_url": change.payment.page_url,
+            "review_reason": change.payment.review_reason,
+            "keeps_order_slot": change.payment.keeps_order_slot,
+        }
+        for change in batch.payments
+    )
+
+
+def operations(batch: Batch) -> str:
+    """Rows of `update_operations`."""
+    return _json(
+        {
+            "operation_id": change.payment.operation.id,
+            "state": change.payment.operation.state,
+            "psp_reference": change.payment.operation.reference,
+        }
+        for change in batch.payments
+    )
+
+
+def entries(batch: Batch) -> list[tuple[object, ...]]:
+    """Rows of COPY ledger_entries."""
+    return [_entry(entry) for entry in batch.entries]
+
+
+def _entry(entry: Entry) -> tuple[object, ...]:
+    posting = entry.posting
+    return (
+        entry.id, entry.line, entry.merchant_id, entry.seq, entry.payment_id, entry.operation_id, posting.type,
+        posting.debit, posting.credit, posting.money.amount, posting.money.currency, entry.reference,
+        _instant(entry.at_ms), entry.epoch, entry.prev_hash, entry.hash,
+    )  # fmt: skip
+
+
+def adjustments(batch: Batch) -> list[tuple[object, ...]]:
+    """Rows of COPY wallet_adjustments."""
+    return [_adjustment(one) for one in batch.adjustments]
+
+
+def _adjustment(one: Adjustment) -> tuple[object, ...]:
+    fact, delta = one.fact, one.delta
+    return (
+        one.id, fact.operation_id, fact.kind, fact.part, fact.payment_id, one.merchant_id, one.currency, delta.total,
+        delta.pending, delta.available, delta.reserve, delta.held, _instant(one.at_ms),
+    )  # fmt: skip
+
+
+def wallets(changes: Sequence[WalletChange]) -> str:
+    """Rows of `update_wallets` and `insert_wallets`."""
+    return _json(
+        {
+            "merchant_id": change.merchant_id,
+            "currency": change.wallet.currency,
+            "pending": change.wallet.pending,
+            "available": change.wallet.available,
+            "reserve": change.wallet.reserve,
+            "held": change.wallet.held,
+            "version": change.wallet.version,
+            "base_version": change.base_version,
+        }
+        for change in changes
+    )
+
+
+def heads(changes: Sequence[HeadChange]) -> str:
+    """Rows of `update_heads` and `insert_heads`."""
+    return _json(
+        {
+            "merchant_id": change.merchant_id,
+            "seq": change.head.seq,
+            "hash": change.head.hash.hex(),
+            "base_seq": change.base_seq,
+        }
+        for change in changes
+    )
+
+
+def commands(batch: Batch) -> str:
+    """Rows of `insert_commands`."""
+    return _json(
+        {
+            "id": command.id,
+            "stream": commands_stream(command.psp),
+            "type": command.kind,
+            "operation_id": command.operation_id,
+            "delay_ms": command.delay_ms,
+        }
+        for command in batch.commands
+    )
+
+
+def events(batch: Batch) -> str:
+    """Rows of `insert_events`: what a reader of the timeline wants to know without asking again."""
+    return _json(
+        {
+            "id": event.id,
+            "payment_id": event.payment.id,
+            "merchant_id": event.payment.merchant_id,
+            "version": event.payment.version,
+            "type": event.type,
+            "data": {
+                "status": event.payment.status,
+                "amount_authorized": event.payment.amounts.authorized,
+                "amount_captured": event.payment.amounts.captured,
+                "source": event.payment.facts[-1].source,
+                "outcome": event.payment.facts[-1].outcome,
+                "reason": event.payment.facts[-1].reason,
+                "review_reason": event.payment.review_reason,
+            },
+        }
+        for event in batch.events
+    )
+
+
+def letters(batch: Batch) -> str:
+    """Rows of `insert_letters`."""
+    return _json(
+        {
+            "id": letter.id,
+            "stream": letter.stream,
+            "entry_id": letter.entry_id,
+            "event_id": letter.what.ref,
+            "reason": letter.what.reason,
+            "error": letter.what.detail,
+            "fields": dict(letter.what.fields),
+        }
+        for letter in batch.letters
+    )

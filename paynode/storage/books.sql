@@ -1,0 +1,139 @@
+-- name: claim_effects
+-- Deleting the row is the claim of its effect. Fewer rows than asked: somebody else had the effect.
+DELETE FROM outbox
+WHERE id = ANY($1::uuid[])
+
+-- name: insert_evidence
+-- psp_at comes in milliseconds.
+INSERT INTO evidence (
+    id, payment_id, operation_id, outcome, source, psp_reference, amount, currency, page_url, reason, psp_at
+)
+SELECT
+    f.id, f.payment_id, f.operation_id, f.outcome, f.source, f.psp_reference, f.amount, f.currency, f.page_url,
+    f.reason, 'epoch'::timestamptz + f.psp_at_ms * interval '1 millisecond'
+FROM jsonb_to_recordset($1::jsonb) AS f (
+    id uuid, payment_id uuid, operation_id uuid, outcome text, source text, psp_reference text, amount bigint,
+    currency text, page_url text, reason text, psp_at_ms bigint
+)
+
+-- name: update_payments
+-- Compare and set by version. The order's slot is cleared once and never set again, whatever evidence comes later.
+UPDATE payments AS p
+SET
+    status = c.status, version = c.version, amount_authorized = c.authorized, amount_captured = c.captured,
+    psp_reference = c.psp_reference, page_url = c.page_url, review_reason = c.review_reason,
+    order_slot = CASE WHEN c.keeps_order_slot THEN p.order_slot END, updated_at = clock_timestamp()
+FROM jsonb_to_recordset($1::jsonb) AS c (
+    id uuid, base_version bigint, version bigint, status text, authorized bigint, captured bigint,
+    psp_reference text, page_url text, review_reason text, keeps_order_slot boolean
+)
+WHERE p.id = c.id AND p.version = c.base_version
+
+-- name: update_operations
+-- Guarded by the payment's version, which the same transaction has just compared.
+UPDATE operations AS o
+SET state = c.state, psp_reference = c.psp_reference, updated_at = clock_timestamp()
+FROM jsonb_to_recordset($1::jsonb) AS c (operation_id uuid, state text, psp_reference text)
+WHERE o.id = c.operation_id
+
+-- name: update_wallets
+-- One write per wallet and batch. Locked in order: writers that take several rows in any order deadlock each other.
+WITH change AS (
+    SELECT *
+    FROM jsonb_to_recordset($1::jsonb) AS c (
+        merchant_id uuid, currency text, pending bigint, available bigint, reserve bigint, held bigint,
+        version bigint, base_version bigint
+    )
+),
+
+locked AS MATERIALIZED (
+    SELECT w.merchant_id, w.currency
+    FROM wallets AS w
+    INNER JOIN change AS c ON c.merchant_id = w.merchant_id AND c.currency = w.currency
+    ORDER BY w.merchant_id, w.currency
+    FOR NO KEY UPDATE OF w
+)
+
+UPDATE wallets AS w
+SET
+    pending = c.pending, available = c.available, reserve = c.reserve, held = c.held, version = c.version
+FROM change AS c
+INNER JOIN locked AS l ON l.merchant_id = c.merchant_id AND l.currency = c.currency
+WHERE w.merchant_id = c.merchant_id AND w.currency = c.currency AND w.version = c.base_version
+
+-- name: insert_wallets
+-- A merchant's first money in a currency. A row that exists after all is a unique violation: a conflict.
+INSERT INTO wallets (merchant_id, currency, pending, available, reserve, held, version)
+SELECT c.merchant_id, c.currency, c.pending, c.available, c.reserve, c.held, c.version
+FROM jsonb_to_recordset($1::jsonb) AS c (
+    merchant_id uuid, currency text, pending bigint, available bigint, reserve bigint, held bigint, version bigint
+)
+ORDER BY c.merchant_id, c.currency
+
+-- name: update_heads
+-- Compare and set by seq: this keeps seq gapless and the chain unbroken over all partitions of the ledger.
+UPDATE ledger_heads AS h
+SET seq = c.seq, hash = decode(c.hash, 'hex')
+FROM jsonb_to_recordset($1::jsonb) AS c (merchant_id uuid, seq bigint, hash text, base_seq bigint)
+WHERE h.merchant_id = c.merchant_id AND h.seq = c.base_seq
+
+-- name: insert_heads
+-- A merchant's first entry.
+INSERT INTO ledger_heads (merchant_id, seq, hash)
+SELECT c.merchant_id, c.seq, decode(c.hash, 'hex')
+FROM jsonb_to_recordset($1::jsonb) AS c (merchant_id uuid, seq bigint, hash text)
+ORDER BY c.merchant_id
+
+-- name: insert_commands
+-- The content is the operation's own request. A command that is due later is left to the relay.
+INSERT INTO outbox (
+    id, stream, type, merchant_id, payment_id, operation_id, body, available_at, published_at
+)
+SELECT
+    c.id, c.stream, c.type, o.merchant_id, o.payment_id, o.id, o.request,
+    clock_timestamp() + c.delay_ms * interval '1 millisecond',
+    CASE WHEN c.delay_ms = 0 THEN clock_timestamp() END
+FROM jsonb_to_recordset($1::jsonb) AS c (id uuid, stream text, type text, operation_id uuid, delay_ms bigint)
+INNER JOIN operations AS o ON o.id = c.operation_id
+
+-- name: insert_events
+-- One line per version of a payment.
+INSERT INTO payment_events (id, payment_id, merchant_id, version, type, data)
+SELECT e.id, e.payment_id, e.merchant_id, e.version, e.type, e.data
+FROM jsonb_to_recordset($1::jsonb) AS e (
+    id uuid, payment_id uuid, merchant_id uuid, version bigint, type text, data jsonb
+)
+
+-- name: renew_leases
+-- The last statement of every batch: no row, no commit. Locked in order, because others renew several at once too.
+WITH mine AS MATERIALIZED (
+    SELECT p.partition
+    FROM partitions AS p
+    INNER JOIN unnest($1::int[], $2::bigint[]) AS l (partition, epoch) USING (partition, epoch)
+    ORDER BY p.partition
+    FOR NO KEY UPDATE OF p
+)
+
+UPDATE partitions AS p
+SET lease_until = clock_timestamp() + $3 * interval '1 second', last_batch = $4
+FROM mine
+WHERE p.partition = mine.partition
+RETURNING p.partition
+
+-- name: learn_fate
+-- After a COMMIT that was cut off. It waits for the row lock of a session that is still committing, and it is a write
+-- of our own, so that what it returns is what every replica that counts has too.
+UPDATE partitions AS p
+SET lease_until = greatest(p.lease_until, clock_timestamp() + $3 * interval '1 second')
+FROM unnest($1::int[], $2::bigint[]) AS l (partition, epoch)
+WHERE p.partition = l.partition AND p.epoch = l.epoch
+RETURNING p.partition, p.last_batch::text AS last_batch
+
+-- name: insert_letters
+-- The durable copy of a dead letter. The same entry twice is one letter.
+INSERT INTO dead_letters (id, stream, entry_id, event_id, reason, error, attempts, fields)
+SELECT l.id, l.stream, l.entry_id, l.event_id, l.reason, l.error, 1, l.fields
+FROM jsonb_to_recordset($1::jsonb) AS l (
+    id uuid, stream text, entry_id text, event_id uuid, reason text, error text, fields jsonb
+)
+ON CONFLICT (stream, entry_id) DO NOTHING

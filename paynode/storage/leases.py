@@ -1,0 +1,82 @@
+"""Who owns what: partitions by lease and epoch, singletons by lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from paynode.domain.batch import Lease
+from paynode.storage.postgres import Pool, borrowed
+from paynode.storage.queries import load
+
+_SQL: Final = load("leases")
+
+
+class PostgresLeases:
+    """One worker's leases on partitions. Every method raises Unavailable when the server is away."""
+
+    def __init__(self, pool: Pool, *, worker_id: str, lease_s: float) -> None:
+        self._pool = pool
+        self._worker_id = worker_id
+        self._lease_s = lease_s
+
+    async def beat(self) -> int:
+        """Say that this worker lives; returns how many do, this one among them."""
+        async with borrowed(self._pool) as connection:
+            return int(await connection.fetchval(_SQL["beat_heart"], self._worker_id, self._lease_s))
+
+    async def take(self, count: int) -> frozenset[Lease]:
+        """At most `count` partitions that nobody owns, each under a new epoch."""
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(_SQL["take_leases"], self._worker_id, count, self._lease_s)
+        return frozenset(Lease(partition=row["partition"], epoch=row["epoch"]) for row in rows)
+
+    async def keep(self, leases: Iterable[Lease]) -> frozenset[Lease]:
+        """Renew the leases; returns those that are still ours."""
+        held = list(leases)
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(
+                _SQL["keep_leases"],
+                [lease.partition for lease in held],
+                [lease.epoch for lease in held],
+                self._lease_s,
+            )
+        kept = {row["partition"] for row in rows}
+        return frozenset(lease for lease in held if lease.partition in kept)
+
+    async def release(self, lease: Lease) -> None:
+        """Give a partition back; whatever was read of it must be committed or forgotten before."""
+        async with borrowed(self._pool) as connection:
+            await connection.execute(_SQL["release_lease"], lease.partition, lease.epoch)
+
+    async def stop(self) -> None:
+        """This worker lives no more."""
+        async with borrowed(self._pool) as connection:
+            await connection.execute(_SQL["stop_heart"], self._worker_id)
+
+
+async def count_partitions(pool: Pool) -> int:
+    """How many partitions the database was made for. Raises: Unavailable."""
+    async with borrowed(pool) as connection:
+        return int(await connection.fetchval(_SQL["count_partitions"]))
+
+
+class PostgresSingleton:
+    """The lease on doing something that only one process does at a time. Raises Unavailable."""
+
+    def __init__(self, pool: Pool, *, name: str, owner: str, lease_s: float) -> None:
+        self._pool = pool
+        self._name = name
+        self._owner = owner
+        self._lease_s = lease_s
+
+    async def hold(self) -> bool:
+        """Take or keep the lease; says whether it is ours now."""
+        async with borrowed(self._pool) as connection:
+            tag = await connection.execute(_SQL["hold_lease"], self._name, self._owner, self._lease_s)
+        return bool(tag.endswith(" 1"))
+
+    async def drop(self) -> None:
+        """Leave it to the next one."""
+        async with borrowed(self._pool) as connection:
+            await connection.execute(_SQL["drop_lease"], self._name, self._owner)

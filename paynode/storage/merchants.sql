@@ -1,0 +1,47 @@
+-- name: lock_name
+-- Names are not unique; this makes "create it unless it is there" one step among those who ask for it so.
+SELECT pg_advisory_xact_lock(hashtext('merchants.name'), hashtext($1::text));
+
+-- name: find_named
+-- The eldest of a name, so that everybody who asks for "the" merchant of that name means the same one.
+SELECT id::text AS id FROM merchants WHERE name = $1 ORDER BY id LIMIT 1;
+
+-- name: insert_merchants
+-- Any number in one statement: benches and tests make hundreds.
+INSERT INTO merchants (id, name, fee_fixed, fee_basis_points, psps)
+SELECT m.id, m.name, $3, $4, $5::text[] FROM unnest($1::uuid[], $2::text[]) AS m (id, name);
+
+-- name: insert_keys
+-- Only the hash of a key is kept: whoever reads the database cannot speak for a merchant.
+INSERT INTO api_keys (id, merchant_id, prefix, secret_sha256)
+SELECT k.id, k.merchant_id, k.prefix, k.secret_sha256
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[]) AS k (id, merchant_id, prefix, secret_sha256);
+
+-- name: find_merchant
+-- Before a key is made for it: a foreign key violation would say less.
+SELECT id::text AS id FROM merchants WHERE id = $1;
+
+-- name: revoke_key
+-- The time of the first revocation stays.
+UPDATE api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp())
+WHERE prefix = $1
+RETURNING merchant_id::text AS merchant_id;
+
+-- name: find_key
+-- All that the ingress must know of who is calling, in one look-up. A revoked key is found too: the answer differs.
+SELECT
+    k.merchant_id::text AS merchant_id, k.secret_sha256, m.fee_fixed, m.fee_basis_points, m.psps,
+    k.revoked_at IS NOT NULL AS is_revoked
+FROM api_keys AS k
+INNER JOIN merchants AS m ON m.id = k.merchant_id
+WHERE k.prefix = $1;
+
+-- name: list_merchants
+-- With the prefixes of the keys that work, which is what somebody needs who wants to revoke one.
+SELECT
+    m.id::text AS id, m.name, m.fee_fixed, m.fee_basis_points, m.psps, m.created_at,
+    array(
+        SELECT k.prefix FROM api_keys AS k WHERE k.merchant_id = m.id AND k.revoked_at IS NULL ORDER BY k.id
+    ) AS prefixes
+FROM merchants AS m
+ORDER BY m.id;

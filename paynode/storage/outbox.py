@@ -1,0 +1,39 @@
+"""The outbox as the relay sees it: what is due, and what may have been lost on the road."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from paynode.domain.road import Pointer, Published
+from paynode.storage.postgres import Pool, borrowed
+from paynode.storage.queries import load
+
+_SQL: Final = load("outbox")
+
+
+class PostgresOutbox:
+    """Reads and marks rows; never deletes one. Every method raises Unavailable when the server is away."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def take_due(self, count: int) -> Sequence[Pointer]:
+        """Rows whose time has come, marked as published: publish them now."""
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(_SQL["take_due_rows"], count)
+        return [Pointer(stream=row["stream"], ref=row["id"]) for row in rows]
+
+    async def find_old(self, *, after_s: float, max_s: float, count: int) -> Sequence[Published]:
+        """Rows published more than `after_s` ago (doubled each time, up to `max_s`) and not processed since."""
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(_SQL["find_old_rows"], after_s, max_s, count)
+        return [
+            Published(pointer=Pointer(stream=row["stream"], ref=row["id"]), at_ms=row["published_at_ms"])
+            for row in rows
+        ]
+
+    async def mark_republished(self, refs: Sequence[str]) -> None:
+        """Remember that these are about to be put on their streams again."""
+        async with borrowed(self._pool) as connection:
+            await connection.execute(_SQL["mark_republished"], refs)

@@ -1,0 +1,153 @@
+"""What actors need in hand before they decide, fetched for many messages at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import asyncpg
+
+from paynode.domain.booking import MerchantBooks
+from paynode.domain.errors import Poison
+from paynode.domain.ledger import NO_ENTRIES, Head
+from paynode.domain.message import Message, Unreadable
+from paynode.domain.money import FeePlan, Money
+from paynode.domain.payment import (
+    Amounts,
+    Fact,
+    Method,
+    Operation,
+    OperationKind,
+    OperationState,
+    Payment,
+    Source,
+    Status,
+)
+from paynode.domain.psp import Outcome
+from paynode.domain.wallet import Wallet
+from paynode.storage.bodies import decode_fact
+from paynode.storage.postgres import Pool, borrowed
+from paynode.storage.queries import load
+
+_SQL: Final = load("shelf")
+
+
+class PostgresShelf:
+    """Reads for the merchants' actors."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def messages(self, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]:
+        """What the pointers lead to, by outbox id; one that is missing has been processed.
+
+        Raises: Unavailable.
+        """
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(_SQL["find_messages"], refs)
+        return {row["id"]: _message(row) for row in rows}
+
+    async def payments(self, payment_ids: Sequence[str]) -> Mapping[str, Payment]:
+        """The payments with all evidence about them, by id.
+
+        Raises: Unavailable.
+        """
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(_SQL["find_payments"], payment_ids)
+            evidence = await connection.fetch(_SQL["find_evidence"], payment_ids)
+        facts: dict[str, list[Fact]] = defaultdict(list)
+        for row in evidence:
+            facts[row["payment_id"]].append(_fact(row))
+        return {row["id"]: _payment(row, tuple(facts[row["id"]])) for row in rows}
+
+    async def books(self, merchant_ids: Sequence[str]) -> Mapping[str, MerchantBooks]:
+        """Fee plan, ledger head and wallets of the merchants, by id.
+
+        Raises: Unavailable.
+        """
+        async with borrowed(self._pool) as connection:
+            accounts = await connection.fetch(_SQL["find_accounts"], merchant_ids)
+            wallets = await connection.fetch(_SQL["find_wallets"], merchant_ids)
+        by_merchant: dict[str, dict[str, Wallet]] = defaultdict(dict)
+        for row in wallets:
+            by_merchant[row["merchant_id"]][row["currency"]] = _wallet(row)
+        return {row["id"]: _books(row, by_merchant[row["id"]]) for row in accounts}
+
+
+def _message(row: asyncpg.Record) -> Message | Unreadable:
+    if row["type"] != "psp.evidence":
+        return _unreadable(row, "type_unknown", row["type"])
+    try:
+        fact = decode_fact(row["body"])
+    except Poison as poison:
+        return _unreadable(row, poison.reason, poison.detail)
+    if fact.event_id != row["id"]:
+        return _unreadable(row, "event_id_invalid", "the body names another event")
+    return Message(ref=row["id"], merchant_id=row["merchant_id"], fact=fact)
+
+
+def _unreadable(row: asyncpg.Record, reason: str, detail: str) -> Unreadable:
+    fields = {"ref": row["id"], "type": row["type"], "body": row["body"]}
+    return Unreadable(ref=row["id"], reason=reason, detail=detail, fields=fields)
+
+
+def _payment(row: asyncpg.Record, facts: tuple[Fact, ...]) -> Payment:
+    money = Money(amount=row["amount"], currency=row["currency"])
+    return Payment(
+        id=row["id"],
+        merchant_id=row["merchant_id"],
+        money=money,
+        method=Method(row["method"]),
+        operation=Operation(
+            id=row["operation_id"],
+            kind=OperationKind(row["kind"]),
+            money=money,
+            psp=row["psp"],
+            state=OperationState(row["state"]),
+            reference=row["operation_reference"],
+        ),
+        facts=facts,
+        status=Status(row["status"]),
+        version=row["version"],
+        amounts=Amounts(authorized=row["amount_authorized"], captured=row["amount_captured"]),
+        psp_reference=row["psp_reference"],
+        page_url=row["page_url"],
+        review_reason=row["review_reason"],
+    )
+
+
+def _fact(row: asyncpg.Record) -> Fact:
+    return Fact(
+        event_id=row["id"],
+        payment_id=row["payment_id"],
+        operation_id=row["operation_id"],
+        outcome=Outcome(row["outcome"]),
+        source=Source(row["source"]),
+        reference=row["psp_reference"],
+        amount=row["amount"],
+        currency=row["currency"],
+        page_url=row["page_url"],
+        reason=row["reason"],
+        psp_at_ms=row["psp_at_ms"],
+    )
+
+
+def _books(row: asyncpg.Record, wallets: Mapping[str, Wallet]) -> MerchantBooks:
+    return MerchantBooks(
+        merchant_id=row["id"],
+        fees=FeePlan(fixed=row["fee_fixed"], basis_points=row["fee_basis_points"]),
+        head=NO_ENTRIES if row["seq"] is None else Head(seq=row["seq"], hash=row["hash"]),
+        wallets=wallets,
+    )
+
+
+def _wallet(row: asyncpg.Record) -> Wallet:
+    return Wallet(
+        currency=row["currency"],
+        pending=row["pending"],
+        available=row["available"],
+        reserve=row["reserve"],
+        held=row["held"],
+        version=row["version"],
+    )

@@ -1,0 +1,76 @@
+"""Reading a PSP's commands as one of several competing consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paynode.domain.road import GATEWAY_GROUP, Entry, commands_stream
+from paynode.streams.client import GroupMissing, Redis, translated
+from paynode.streams.entries import Member, entries
+
+
+class CommandFeed:
+    """New commands for this process, and those that another process took and never finished."""
+
+    def __init__(self, reader: Redis, commands: Redis, psp: str, *, consumer: str, block_ms: int) -> None:
+        self._reader = reader
+        self._commands = commands
+        self._member = Member(commands_stream(psp), GATEWAY_GROUP, consumer)
+        self._block_ms = block_ms
+        self._cursor = "0-0"
+
+    @property
+    def stream(self) -> str:
+        """The stream that is read."""
+        return self._member.stream
+
+    async def read(self, count: int) -> Sequence[Entry]:
+        """New commands; none when nothing came for a while.
+
+        Raises: Unavailable.
+        """
+        try:
+            return await self._member.read(self._reader, after=">", count=count, block_ms=self._block_ms)
+        except GroupMissing:
+            await self._member.make_group(self._commands)
+            return []
+
+    async def reclaim(self, *, idle_ms: int, count: int) -> Sequence[Entry]:
+        """Commands delivered longer ago than `idle_ms` and never acknowledged, whoever took them; ours among them.
+
+        In pages: the next call goes on where this one ended. Raises: Unavailable.
+        """
+        try:
+            with translated():
+                cursor, raw, *_ = await self._commands.xautoclaim(
+                    self._member.stream,
+                    self._member.group,
+                    self._member.consumer,
+                    idle_ms,
+                    start_id=self._cursor,
+                    count=count,
+                )
+        except GroupMissing:
+            self._cursor = "0-0"
+            return []
+        self._cursor = cursor.decode()
+        return entries(raw)
+
+    async def acknowledge(self, ids: Sequence[str]) -> None:
+        """Say that these are concluded, and delete them: consumers compete, so there is no oldest one to trim by.
+
+        Raises: Unavailable; then they are delivered again, and their rows are found gone.
+        """
+        with translated():
+            async with self._commands.pipeline(transaction=False) as pipeline:
+                pipeline.xack(self._member.stream, self._member.group, *ids)
+                pipeline.xdel(self._member.stream, *ids)
+                await pipeline.execute()
+
+    async def leave(self) -> None:
+        """Remove this consumer, so that stopped processes do not pile up.
+
+        Redis drops what the consumer still has pending; its rows are in PostgreSQL and are published again.
+        """
+        with translated():
+            await self._commands.xgroup_delconsumer(self._member.stream, self._member.group, self._member.consumer)

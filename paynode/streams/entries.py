@@ -1,0 +1,64 @@
+"""Entries as they are read from a stream, and reading them as a member of a group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from paynode.domain.road import Entry
+from paynode.streams.client import Redis, translated
+
+EntryId = tuple[int, int]
+
+
+def entry_id(text: str) -> EntryId:
+    """`1700000000000-3` as numbers that compare as Redis compares them."""
+    milliseconds, _, number = text.partition("-")
+    return int(milliseconds), int(number)
+
+
+def entries(raw: Iterable[tuple[bytes, Mapping[bytes, bytes] | None]]) -> list[Entry]:
+    """Entries with their fields as text. One that was trimmed away while pending has no fields any more."""
+    return [
+        Entry(
+            id=number.decode(),
+            fields={
+                name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+                for name, value in (fields or {}).items()
+            },
+        )
+        for number, fields in raw
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One consumer of a group on a stream."""
+
+    stream: str
+    group: str
+    consumer: str
+
+    async def read(self, client: Redis, *, after: str, count: int, block_ms: int | None) -> list[Entry]:
+        """Entries of this consumer's own pending list after an id, or new ones after `>`.
+
+        Raises: GroupMissing, Unavailable.
+        """
+        with translated():
+            # The client's own types cover three protocols at once; ours is 2, a list of (stream, entries).
+            answer: Any = await client.xreadgroup(
+                self.group, self.consumer, {self.stream: after}, count=count, block=block_ms
+            )
+        return entries(answer[0][1]) if answer else []
+
+    async def make_group(self, client: Redis) -> None:
+        """Make the stream and the group, from the stream's beginning: at `$` what came before would be skipped."""
+        with translated():
+            try:
+                await client.xgroup_create(self.stream, self.group, id="0", mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise

@@ -1,0 +1,69 @@
+"""Putting pointers on their streams, and telling waiters of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from paynode.domain.message import DeadLetter
+from paynode.domain.road import CHANGES_CHANNEL, PARTITIONS_KEY, Change, Pointer, dead_stream
+from paynode.streams.client import Redis, translated
+
+
+class RedisPublisher:
+    """Every method raises Unavailable; then some may have been put and some not, and the relay finds out."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def publish(self, pointers: Sequence[Pointer]) -> None:
+        """Put pointers on their streams, in order, in one round trip."""
+        if not pointers:
+            return
+        # Not a MULTI: the streams may live on different nodes, and one entry more or less harms nobody.
+        with translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for pointer in pointers:
+                    pipeline.xadd(pointer.stream, {"ref": pointer.ref})
+                await pipeline.execute()
+
+    async def announce(self, changes: Sequence[Change]) -> None:
+        """Tell whoever waits for these payments."""
+        if not changes:
+            return
+        message = " ".join(f"{change.payment_id}:{change.version}" for change in changes)
+        with translated():
+            await self._client.publish(CHANGES_CHANNEL, message)
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Show dead letters on the dead-letter streams; their durable copies are in the database already."""
+        if not letters:
+            return
+        with translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for letter in letters:
+                    pipeline.xadd(dead_stream(letter.stream), _fields(letter))
+                await pipeline.execute()
+
+    async def mark_out(self, partitions: int) -> None:
+        """Say how many partitions there are, for outside publishers; again and again, because Redis may forget."""
+        with translated():
+            await self._client.set(PARTITIONS_KEY, partitions)
+
+    async def first_entry_ms(self, stream: str) -> int | None:
+        """When the oldest entry of a stream was put there, in milliseconds since 1970; None when it is empty."""
+        with translated():
+            first: Any = await self._client.xrange(stream, count=1)
+        return int(first[0][0].split(b"-")[0]) if first else None
+
+
+def _fields(letter: DeadLetter) -> dict[Any, Any]:
+    what = letter.what
+    return {
+        **what.fields,
+        "reason": what.reason,
+        "error": what.detail,
+        "attempts": "1",
+        "stream": letter.stream,
+        "entry_id": letter.entry_id,
+    }
