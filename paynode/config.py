@@ -173,7 +173,7 @@ class _StrictEnvironment(EnvSettingsSource):
     """PAYNODE_SECTION__KEY; a misspelt section is refused too, which the library itself would pass over."""
 
     # Not settings: where the settings are, and switches of scripts and tests.
-    RESERVED = frozenset({"paynode_config", "paynode_data_dir"})
+    RESERVED = frozenset({"paynode_config", "paynode_data_dir", "paynode_shop_api_key"})
 
     def __call__(self) -> dict[str, object]:
         known = set(self.settings_cls.model_fields)

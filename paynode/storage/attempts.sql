@@ -32,12 +32,13 @@ FROM psp_attempts
 WHERE operation_id = $1 AND outcome IS DISTINCT FROM 'not_sent'
 
 -- name: claim_resend
--- Only an attempt in doubt, and only when nobody else can still be sending it.
+-- Only an attempt in doubt, and only when nobody else can still be sending it: the last sending was concluded, or its
+-- deadline has passed.
 UPDATE psp_attempts
 SET
-    sends = sends + 1, gateway = $2, send_by = clock_timestamp() + $3 * interval '1 second',
+    sends = sends + 1, concluded_at = NULL, gateway = $2, send_by = clock_timestamp() + $3 * interval '1 second',
     deadline_at = clock_timestamp() + ($3 + $4) * interval '1 second'
-WHERE id = $1 AND outcome = 'unknown' AND deadline_at < clock_timestamp()
+WHERE id = $1 AND outcome = 'unknown' AND (concluded_at IS NOT NULL OR deadline_at < clock_timestamp())
 RETURNING id::text AS id
 
 -- name: conclude_commands

@@ -28,7 +28,7 @@ WHERE
     AND NOT EXISTS (
         SELECT FROM psp_attempts AS a
         WHERE
-            a.operation_id = o.operation_id AND a.outcome IS NULL AND a.deadline_at > clock_timestamp()
+            a.operation_id = o.operation_id AND a.concluded_at IS NULL AND a.deadline_at > clock_timestamp()
             AND o.type IN ('psp.submit', 'psp.inquire')
     )
 ORDER BY o.published_at

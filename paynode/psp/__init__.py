@@ -1,0 +1,1 @@
+"""Adapters: one module per PSP, all speaking the vocabulary of `paynode.domain.psp`."""

@@ -1,0 +1,234 @@
+"""One HTTP request to a PSP, with proof of whether it may have left.
+
+What counts is the body: the headers leave together with it or before it, and a request whose declared body
+never came cannot be acted on. So a gate stands in front of the body, and only what stopped there is "not sent".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import SimpleNamespace, TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
+
+ANSWER_BYTES_MAX = 1 << 16
+
+# Below the time after which servers close an idle connection (commonly 60 to 75 s): a request written onto a
+# connection that the other side is closing is lost, and its outcome unknown.
+_KEEP_ALIVE_S = 15.0
+
+# One timer of our own covers a call. aiohttp's would each be another way to end it, rounded up to whole seconds.
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+# Waits of our own making, and requests that cannot be written: no fault of the PSP.
+_OWN_REASONS = frozenset({"pool_wait", "send_by_passed", "request_invalid"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back, complete and unjudged."""
+
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoReply:
+    """Why nothing usable came back. `has_left` False is proof that the PSP cannot act on the request."""
+
+    reason: str
+    has_left: bool
+
+    @property
+    def is_psp_failure(self) -> bool:
+        return self.has_left or self.reason not in _OWN_REASONS
+
+
+_Note = Callable[[aiohttp.ClientSession, SimpleNamespace, object], Awaitable[None]]
+
+
+class GateShut(Exception):
+    """The body was not written: its time had passed, or its sender had given up."""
+
+
+class _ReplyRefused(Exception):
+    """A reply that is not read to its end; the text is the reason."""
+
+
+class GatedBody(aiohttp.BytesPayload):
+    """A request's body. It looks at the clock right before its first byte, and then starts the wait for the answer.
+
+    aiohttp writes the body in a task of its own, which races with the sender's time-out at `send_by`. The race
+    has one winner: either the body leaves and the timer moves on to the deadline, or the gate is shut for good.
+    """
+
+    def __init__(self, body: bytes, *, send_by: float, deadline: float) -> None:
+        super().__init__(body, content_type="application/json")
+        self._send_by = min(send_by, deadline)
+        self._deadline = deadline
+        self._is_shut = False
+        self._has_left = False
+        self.stage = "connect"
+        self.timer = asyncio.timeout_at(_loop_time(self._send_by))
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if self._is_shut or self._has_left or time.monotonic() >= self._send_by:
+            raise GateShut
+        self.timer.reschedule(_loop_time(self._deadline))  # RuntimeError once it has fired: the body stays here
+        self._has_left = True
+        await super().write_with_length(writer, content_length)
+
+    def shut(self) -> bool:
+        """From now on nothing leaves. Returns whether anything may have left before."""
+        self._is_shut = True
+        return self._has_left
+
+
+class PspTransport:
+    """The connections to one PSP. Follows no redirect, keeps no cookie, reads no proxy setting, inflates nothing."""
+
+    def __init__(self, url: str, *, headers: dict[str, str], concurrency: int) -> None:
+        self._url = URL(url)
+        if self._url.scheme not in ("http", "https") or not self._url.host or self._url.user:
+            raise ValueError(f"not the http(s) URL of a PSP: {url!r}")
+        self._headers = headers | {"Accept": "application/json", "Accept-Encoding": "identity"}
+        self._concurrency = concurrency
+        self._open_session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._open_session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._concurrency, keepalive_timeout=_KEEP_ALIVE_S),
+            headers=self._headers,
+            timeout=_NO_TIMEOUT,
+            trace_configs=[_stages()],
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def post(
+        self, path: str, body: bytes, *, headers: dict[str, str], send_by: float, deadline: float
+    ) -> Reply | NoReply:
+        """Send these bytes once. Both instants are of `time.monotonic()`. Raises nothing but cancellation."""
+        session = self._session
+        gate = GatedBody(body, send_by=send_by, deadline=deadline)
+        try:
+            async with (
+                gate.timer,
+                session.post(
+                    self._url.joinpath(path.lstrip("/")),
+                    data=gate,
+                    headers=headers,
+                    allow_redirects=False,
+                    trace_request_ctx=gate,
+                ) as response,
+            ):
+                return await _read(response)
+        except Exception as error:  # noqa: BLE001 -- whatever it was, the gate knows whether bytes may have left
+            has_left = gate.shut()
+            return NoReply(reason=_after(error) if has_left else _before(error, gate.stage), has_left=has_left)
+        finally:
+            gate.shut()  # a cancelled call too must send nothing any more
+
+    async def get(self, path: str, query: dict[str, str], *, deadline: float) -> Reply | NoReply:
+        """Read something. Raises nothing but cancellation."""
+        url = self._url.joinpath(path.lstrip("/")).with_query(query)
+        session = self._session
+        try:
+            async with (
+                asyncio.timeout_at(_loop_time(deadline)),
+                session.get(url, allow_redirects=False) as response,
+            ):
+                return await _read(response)
+        except Exception as error:  # noqa: BLE001 -- a question has one way to fail: no answer
+            return NoReply(reason=_after(error), has_left=True)
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        assert self._open_session is not None, "use it inside `async with`"
+        return self._open_session
+
+
+def _loop_time(monotonic: float) -> float:
+    return asyncio.get_running_loop().time() + (monotonic - time.monotonic())
+
+
+def _stages() -> aiohttp.TraceConfig:
+    """Notes in the gate how far a request has come, so that a time-out can say what it waited for."""
+    config = aiohttp.TraceConfig()
+
+    def reached(stage: str) -> _Note:
+        async def note(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+            if isinstance(context.trace_request_ctx, GatedBody):
+                context.trace_request_ctx.stage = stage
+
+        return note
+
+    config.on_connection_queued_start.append(reached("pool"))
+    config.on_connection_queued_end.append(reached("connect"))
+    config.on_connection_create_end.append(reached("write"))
+    config.on_connection_reuseconn.append(reached("write"))
+    return config
+
+
+async def _read(response: aiohttp.ClientResponse) -> Reply:
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise _ReplyRefused("answer_encoded")
+    body = bytearray()
+    while chunk := await response.content.read(ANSWER_BYTES_MAX + 1 - len(body)):
+        body += chunk
+        if len(body) > ANSWER_BYTES_MAX:
+            raise _ReplyRefused("answer_too_large")
+    return Reply(status=response.status, body=bytes(body))
+
+
+def _before(error: Exception, stage: str) -> str:
+    """The reason why a request did not leave."""
+    match error:
+        case TimeoutError():
+            return {"pool": "pool_wait", "connect": "connect_timeout"}.get(stage, "send_by_passed")
+        case aiohttp.ClientConnectorDNSError():
+            return "dns_failed"
+        case aiohttp.ClientSSLError():
+            return "tls_failed"
+        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+            return "connection_refused"
+        case aiohttp.ClientConnectorError():
+            return "connect_failed"
+        case aiohttp.ClientConnectionError(__cause__=GateShut() | RuntimeError()):
+            return "send_by_passed"
+        case OSError() | aiohttp.ClientConnectionError():
+            return "connection_lost"
+        case _:
+            return "request_invalid"
+
+
+def _after(error: Exception) -> str:
+    """The reason why a request that may have left has no usable answer."""
+    match error:
+        case _ReplyRefused():
+            return str(error)
+        case TimeoutError():
+            return "timeout"
+        case aiohttp.ClientConnectorError():
+            return "connect_failed"
+        case aiohttp.ServerDisconnectedError():
+            return "disconnected"
+        case aiohttp.ClientPayloadError():
+            return "answer_cut"
+        case OSError() | aiohttp.ClientConnectionError():
+            return "connection_lost"
+        case _:
+            return "answer_invalid"

@@ -1,0 +1,51 @@
+"""What a test says to the adapter, and what a PSP would answer."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from paynode.domain.psp import Answer, PspRequest
+from paynode.psp.sim import SimPsp
+from tests.psp.misbehaving import Script, answer
+
+CHARGE: dict[str, Any] = {
+    "id": "ch_1",
+    "object": "charge",
+    "reference": "op-1",
+    "status": "approved",
+    "decline_code": None,
+    "amount": 1000,
+    "currency": "EUR",
+    "created_ms": 1_700_000_000_000,
+}
+SESSION: dict[str, Any] = {
+    "id": "cs_1",
+    "object": "session",
+    "reference": "op-1",
+    "status": "open",
+    "decline_code": None,
+    "amount": 1000,
+    "currency": "EUR",
+    "created_ms": 1_700_000_000_000,
+    "expires_ms": 1_700_000_900_000,
+    "url": "http://psp.invalid/pay/cs_1",
+}
+
+
+def charge(**changes: object) -> Script:
+    return answer(201, json.dumps(CHARGE | changes).encode())
+
+
+def error(status: int, code: str) -> Script:
+    return answer(status, json.dumps({"error": {"code": code, "message": "no"}}).encode())
+
+
+def request(psp: SimPsp) -> PspRequest:
+    return psp.prepare_charge(operation_id="op-1", amount=1000, currency="EUR", token="tok_approve", description="")
+
+
+async def send(psp: SimPsp, *, send_by_s: float = 5.0, deadline_s: float = 5.0) -> Answer:
+    now = time.monotonic()
+    return await psp.send(request(psp), send_by=now + send_by_s, deadline=now + deadline_s)
