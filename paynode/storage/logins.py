@@ -63,7 +63,7 @@ def role_url(settings: Settings, role: Role) -> str:
     query = [(key, value) for key, value in parse_qsl(parts.query) if key not in ("user", "password", "passfile")]
     netloc = f"{role.login}:{quote(password, safe='')}@{hosts}"
     # quote, not quote_plus: to a database URL a plus sign is a plus sign.
-    return urlunsplit(parts._replace(netloc=netloc, query=urlencode(query, quote_via=quote)))
+    return urlunsplit(parts._replace(netloc=netloc, query=urlencode(query, quote_via=quote, safe="/")))
 
 
 def _owner_url(settings: Settings) -> str:

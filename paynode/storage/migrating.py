@@ -7,8 +7,7 @@ promise that nobody can keep. Each runs in one transaction together with its lin
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -59,21 +58,23 @@ class Migrated:
 async def migrate(settings: Settings, *, directory: Path = MIGRATIONS, lock_wait_s: float = LOCK_WAIT_S) -> Migrated:
     """Make the roles, apply what is missing, make the ledger's months and the streams' partitions.
 
-    Raises: MigrationRefused; Unavailable, also when another process keeps the lock for `lock_wait_s` seconds.
+    Raises: MigrationRefused; RolesRefused; Unavailable, also when another process keeps the lock for `lock_wait_s`.
     """
     available = read(directory)
     # No statement timeout: building an index takes what it takes. lock_timeout stays, so that nobody queues behind us.
     async with session(settings, Role.OWNER, application_name="paynode migrate", statement_timeout_ms=0) as connection:
         _refuse_old_server(connection)
-        async with _lock(connection, lock_wait_s):
-            with translated():
-                await roles.make(connection, settings)
-                await connection.execute(_QUERIES["create_history"])
-                missing = await _missing(connection, available)
-                for migration in missing:
-                    await _apply(connection, migration)
-                await connection.execute(_QUERIES["make_ledger_months"])
-                await _make_partitions(connection, settings.streams.partitions)
+        with translated():
+            await _take_lock(connection, lock_wait_s)
+            await roles.make(connection, settings)
+            await connection.execute(_QUERIES["create_history"])
+            missing = await _missing(connection, available)
+            for migration in missing:
+                await _apply(connection, migration)
+            await connection.execute(_QUERIES["make_ledger_months"])
+            await _make_partitions(connection, settings.streams.partitions)
+            # After an error the end of the session releases it.
+            await connection.fetchval(_QUERIES["release_lock"], _LOCK)
     return Migrated(applied=missing, version=available[-1].version)
 
 
@@ -108,17 +109,12 @@ def _refuse_old_server(connection: Session) -> None:
         raise MigrationRefused(f"PostgreSQL {version.major} is too old: paynode needs {_POSTGRES_MIN} or newer")
 
 
-@asynccontextmanager
-async def _lock(connection: Session, wait_s: float) -> AsyncIterator[None]:
-    with anyio.move_on_after(wait_s) as waiting, translated():
+async def _take_lock(connection: Session, wait_s: float) -> None:
+    with anyio.move_on_after(wait_s) as waiting:
         while not await connection.fetchval(_QUERIES["try_lock"], _LOCK):  # noqa: ASYNC110 - nobody can wake us
             await anyio.sleep(_POLL_S)
     if waiting.cancelled_caught:
         raise Unavailable(f"another process has been migrating this database for {wait_s:g} s")
-    yield
-    # After an error the session is closed, which releases the lock too.
-    with translated():
-        await connection.fetchval(_QUERIES["release_lock"], _LOCK)
 
 
 async def _missing(connection: Session, available: Sequence[Migration]) -> tuple[Migration, ...]:

@@ -14,7 +14,19 @@ from paynode.config import Settings
 from paynode.domain.errors import Conflict, Transient, Unavailable
 from paynode.storage.logins import Role, role_url
 
-__all__ = ["Connection", "Pool", "Role", "Session", "borrowed", "connect", "pool", "role_url", "session", "translated"]
+__all__ = [
+    "Connection",
+    "Pool",
+    "Role",
+    "Session",
+    "borrowed",
+    "close",
+    "connect",
+    "pool",
+    "role_url",
+    "session",
+    "translated",
+]
 
 # asyncpg is generic for type checkers only, hence the quotes. A session is our own; a connection may be a pool's.
 Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -148,7 +160,7 @@ def _translation(error: BaseException) -> Transient | None:
             return None
         # A dying server shows in the client as any of these.
         case asyncpg.InterfaceError() | asyncpg.InternalClientError() | OSError():
-            return Unavailable(type(error).__name__)
+            return Unavailable(f"{type(error).__name__}: {error}".removesuffix(": "))
         case _:
             return None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
+from itertools import dropwhile
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -31,7 +32,7 @@ def load(name: str) -> Mapping[str, str]:
 def parse(text: str, file: str) -> Mapping[str, str]:
     """The statements of one file; `file` is for the messages."""
     preface, *parts = _HEADER.split(text)
-    if any(line and not line.startswith("--") for line in preface.splitlines()):
+    if any(line and not _is_comment(line) for line in preface.splitlines()):
         raise ValueError(f"{file}: a statement stands before the first name")
     queries: dict[str, str] = {}
     for query, block in zip(parts[::2], parts[1::2], strict=True):
@@ -46,10 +47,13 @@ def parse(text: str, file: str) -> Mapping[str, str]:
 def _statement(block: str, where: str) -> str:
     """The statement below its comment. The comment does not travel: the server's own lists show the statement."""
     lines = block.strip().splitlines()
-    why = [line for line in lines if line.startswith("--")]
-    if lines[: len(why)] != why or not why:
-        raise ValueError(f"{where} needs a comment that says why, above the statement and nowhere else")
-    statement = "\n".join(lines[len(why) :]).strip().removesuffix(";")
+    statement = "\n".join(dropwhile(_is_comment, lines)).removesuffix(";")
+    if not lines or not _is_comment(lines[0]):
+        raise ValueError(f"{where} needs a comment above the statement that says why")
     if not statement:
         raise ValueError(f"{where} has no statement")
     return statement
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("--")
