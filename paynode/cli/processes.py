@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-import anyio
 import click
-from pydantic import ValidationError
 
-from paynode.config import Settings, load
+from paynode.cli.answering import run
+from paynode.config import Settings
+from paynode.observability.logging import configure
 
 _ROLES = ("merchants", "gateway")
 
 
-def _run(body: Callable[[Settings], Awaitable[None]]) -> None:
+def _run(body: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     """Run a process's body under uvloop with settings and logs in place."""
-    try:
-        settings = load()
-    except (ValidationError, ValueError) as error:
-        raise click.UsageError(str(error)) from error
-    anyio.run(body, settings, backend_options={"use_uvloop": True})
+
+    async def logged(settings: Settings) -> None:
+        configure(settings.log)
+        await body(settings)
+
+    run(logged)
 
 
 def _roles(_: click.Context, __: click.Parameter, value: str) -> frozenset[str]:
@@ -31,12 +33,20 @@ def _roles(_: click.Context, __: click.Parameter, value: str) -> frozenset[str]:
 
 
 @click.command()
+def serve() -> None:
+    """Serve the HTTP ingress and its admin port."""
+    from paynode.app.ingress import run_ingress
+
+    _run(run_ingress)
+
+
+@click.command()
 @click.option(
     "--roles", default="merchants,gateway", show_default=True, callback=_roles, help="Which actors run in this process."
 )
 def worker(roles: frozenset[str]) -> None:
     """Run merchants' actors and PSP gateways. Start as many as you like: they share the work."""
-    from paynode.app import run_worker
+    from paynode.app.worker import run_worker
 
     _run(lambda settings: run_worker(settings, roles))
 
@@ -44,6 +54,6 @@ def worker(roles: frozenset[str]) -> None:
 @click.command()
 def scheduler() -> None:
     """Run what is done by one process at a time: the relay. Start it anywhere, more than once: one acts."""
-    from paynode.app import run_scheduler
+    from paynode.app.scheduler import run_scheduler
 
     _run(run_scheduler)

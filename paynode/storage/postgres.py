@@ -137,6 +137,16 @@ async def borrowed(pool: Pool) -> AsyncIterator[Connection]:
             raise
 
 
+async def is_up(pool: Pool) -> bool:
+    """Whether the server behind the pool answers."""
+    try:
+        async with borrowed(pool) as connection:
+            await connection.fetchval("SELECT 1")
+    except Transient:
+        return False
+    return True
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Put what infrastructure does on the error tree. A bug (syntax, a CHECK, an argument) passes as it is."""

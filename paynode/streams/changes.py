@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from paynode.domain.road import CHANGES_CHANNEL, Change
 from paynode.streams.client import Redis, translated
 
-# Seconds between two looks for a message: redis-py's listener knows no other way to be told to stop.
-_LOOK_S = 5.0
+# Seconds that one look for a message lasts: below the connection's own time-out, which would end it as a failure.
+_LOOK_S = 1.0
 
 
 async def changes(client: Redis) -> AsyncIterator[Change]:

@@ -61,6 +61,16 @@ async def reader_client(settings: Settings) -> AsyncIterator[Redis]:
         await client.aclose()
 
 
+async def is_up(client: Redis) -> bool:
+    """Whether Redis answers."""
+    try:
+        with translated():
+            await client.ping()
+    except Unavailable:
+        return False
+    return True
+
+
 async def refuse_eviction(client: Redis) -> None:
     """A Redis that evicts forgets messages whenever it likes: better not to start.
 

@@ -1,0 +1,63 @@
+"""Small things that several processes are made of: clocks, ids, pauses, the adapters of the PSPs."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import uuid_utils
+
+from paynode.config import Settings
+from paynode.domain.deciding import Policy
+from paynode.psp.sim import SimPsp
+from paynode.runtime.backoff import Backoff
+
+
+def new_id() -> str:
+    """A fresh UUIDv7, as text."""
+    return str(uuid_utils.uuid7())
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 by this machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+def jitter_ms(pause_ms: int) -> int:
+    """A pause near the one that is meant."""
+    # 20 % either way: many that fell into doubt together do not ask together.
+    return round(pause_ms * random.uniform(0.8, 1.2))  # noqa: S311 - no secret is drawn
+
+
+def policy_of(settings: Settings) -> Policy:
+    """When the actors ask or try again."""
+    gateway = settings.gateway
+    return Policy(
+        inquiry_ladder_ms=tuple(round(rung * 1000) for rung in gateway.inquiry_ladder_s),
+        not_sent_tries_max=gateway.not_sent_tries_max,
+        not_sent_retry_ms=round(gateway.not_sent_retry_s * 1000),
+        not_sent_retry_max_ms=round(gateway.not_sent_retry_max_s * 1000),
+    )
+
+
+def backoff_of(settings: Settings) -> Backoff:
+    """How long the loops of a worker pause after a failure."""
+    return Backoff(min_ms=settings.worker.retry_min_ms, max_ms=settings.worker.retry_max_ms)
+
+
+def tell_ready() -> None:
+    """Say so to whoever started this process."""
+    # On stdout, where nothing else is written: logs go to stderr.
+    print("ready", flush=True)
+
+
+def sim_psp(settings: Settings) -> SimPsp:
+    """The adapter of the simulator."""
+    sim = settings.psp.sim
+    return SimPsp(
+        url=sim.url,
+        api_key=sim.api_key,
+        webhook_secret=sim.webhook_secret,
+        idempotent_for_s=sim.idempotent_for_s,
+        concurrency=settings.gateway.concurrency,
+    )

@@ -1,0 +1,46 @@
+"""The scheduler: what is done by one process at a time."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import anyio
+
+from paynode.actors.relay import Relay, RelayRules
+from paynode.app.parts import new_id, tell_ready
+from paynode.config import Settings
+from paynode.observability.observers import Observer
+from paynode.runtime.stopping import Stop, stop_on_signal
+from paynode.storage.leases import PostgresSingleton
+from paynode.storage.outbox import PostgresOutbox
+from paynode.storage.postgres import Role, pool
+from paynode.streams.client import commands_client, refuse_eviction
+from paynode.streams.publisher import RedisPublisher
+
+
+async def run_scheduler(settings: Settings) -> None:
+    """The relay, until a signal. Any number may run; one acts."""
+    stop, observer, owner = Stop(), Observer(), f"scheduler-{new_id()}"
+    rules = RelayRules(
+        interval_s=settings.relay.interval_s,
+        republish_after_s=settings.relay.republish_after_s,
+        republish_max_s=settings.relay.republish_max_s,
+        sweep_size=settings.relay.sweep_size,
+    )
+    async with AsyncExitStack() as stack, anyio.create_task_group() as signals:
+        await signals.start(stop_on_signal, stop)
+        commands = await stack.enter_async_context(commands_client(settings))
+        await refuse_eviction(commands)
+        database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=owner))
+        singleton = PostgresSingleton(database, name="relay", owner=owner, lease_s=settings.relay.lease_s)
+        relay = Relay(
+            PostgresOutbox(database),
+            RedisPublisher(commands),
+            singleton,
+            observer,
+            rules,
+            partitions=settings.streams.partitions,
+        )
+        tell_ready()
+        await relay.run(stop)
+        signals.cancel_scope.cancel()
