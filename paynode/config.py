@@ -23,6 +23,8 @@ from pydantic_settings import (
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+# Never in a repr: a test that fails, or a traceback, would show it.
+Secret = Annotated[str, Field(repr=False)]
 
 
 class Section(BaseModel):
@@ -32,14 +34,14 @@ class Section(BaseModel):
 
 
 class Passwords(Section):
-    ingress: str
-    gateway: str
-    committer: str
-    reader: str
+    ingress: Secret
+    gateway: Secret
+    committer: Secret
+    reader: Secret
 
 
 class Database(Section):
-    url: str
+    url: Secret
     pool_size: Count
     statement_timeout_ms: Count
     lock_timeout_ms: Count
@@ -48,7 +50,7 @@ class Database(Section):
 
 
 class Redis(Section):
-    url: str
+    url: Secret
     command_timeout_s: Seconds
     pool_size: Count
 
@@ -91,6 +93,7 @@ class Worker(Section):
     committers: Annotated[int, Field(ge=1, le=16)]
     lease_s: Seconds
     batch_size: Count
+    drain_s: Seconds
     retry_min_ms: Count
     retry_max_ms: Count
 
@@ -119,8 +122,8 @@ class Relay(Section):
 
 class PspSim(Section):
     url: str
-    api_key: str
-    webhook_secret: str
+    api_key: Secret
+    webhook_secret: Secret
     idempotent_for_s: Seconds
 
 

@@ -22,6 +22,8 @@ from paynode.runtime.stopping import Stop
 class CommandFeed(Protocol):
     """Commands of one PSP, competed for with other processes. Raises: Unavailable."""
 
+    @property
+    def stream(self) -> str: ...
     async def read(self, count: int) -> Sequence[Entry]: ...
     async def reclaim(self, *, idle_ms: int, count: int) -> Sequence[Entry]: ...
     async def acknowledge(self, ids: Sequence[str]) -> None: ...
@@ -44,7 +46,7 @@ class GatewayObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    entry_id: str
+    entry: Entry
     command: GatewayCommand
 
 
@@ -82,6 +84,7 @@ class Dispatcher:
         self._reclaim_idle_ms = reclaim_idle_ms
         self._backoff = backoff
         self._in_hand: set[str] = set()
+        self._not_begun: list[_Delivery] = []
         # As many as there are hands: each waits for one conclusion.
         self._endings: Grouper[_Ended, None] = Grouper(self._end, group_size_max=hands, waiting_max=hands)
 
@@ -96,7 +99,14 @@ class Dispatcher:
                 receiver.close()
                 await self._read_on(sender, stop)
             outer.cancel_scope.cancel()
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Put what was not begun back at the end of the stream: pending, others would take it only much later."""
         try:
+            await self._road.publish([_pointer(self._feed.stream, one) for one in self._not_begun])
+            if self._not_begun:
+                await self._feed.acknowledge([one.entry.id for one in self._not_begun])
             await self._feed.leave()
         except Transient as error:
             self._observer.dispatch_failed(self._psp, error)
@@ -128,7 +138,7 @@ class Dispatcher:
             match found.get(entry.ref) if entry.ref is not None else None:
                 case GatewayCommand() as command:
                     self._in_hand.add(entry.id)
-                    await sender.send(_Delivery(entry.id, command))
+                    await sender.send(_Delivery(entry, command))
                 case Unreadable() as what:
                     # It stays in the outbox, where it is seen: only the committer may write dead letters.
                     self._observer.unreadable(what)
@@ -143,19 +153,21 @@ class Dispatcher:
     async def _work(self, receiver: MemoryObjectReceiveStream[_Delivery], stop: Stop) -> None:
         async with receiver:
             async for delivery in receiver:
+                if stop.is_set:
+                    self._not_begun.append(delivery)
+                    continue
                 try:
-                    if not stop.is_set:  # what was not begun is left to others
-                        await self._perform(delivery)
+                    await self._perform(delivery)
                 except (Transient, GroupFull, GroupStopped) as error:
                     # The entry stays pending: it is reclaimed after its idle time, and the attempt tells what to do.
                     self._observer.dispatch_failed(self._psp, error)
                 finally:
-                    self._in_hand.discard(delivery.entry_id)
+                    self._in_hand.discard(delivery.entry.id)
 
     async def _perform(self, delivery: _Delivery) -> None:
         conclusion = await self._actor.perform(delivery.command)
         if conclusion is not None:
-            await self._endings.submit(_Ended(delivery.entry_id, conclusion))
+            await self._endings.submit(_Ended(delivery.entry.id, conclusion))
             self._observer.concluded(self._psp, conclusion)
 
     async def _end(self, ended: Sequence[_Ended]) -> Sequence[None]:
@@ -167,3 +179,7 @@ class Dispatcher:
         except Transient as error:
             self._observer.dispatch_failed(self._psp, error)  # concluded all the same: the relay brings the evidence
         return [None] * len(ended)
+
+
+def _pointer(stream: str, delivery: _Delivery) -> Pointer:
+    return Pointer(stream=stream, ref=delivery.command.ref)

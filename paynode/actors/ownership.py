@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,7 +27,7 @@ class Leases(Protocol):
 class OwnershipObserver(Protocol):
     """Hears of partitions that come and go."""
 
-    def taken(self, lease: Lease) -> None: ...
+    def taken(self, leases: Collection[Lease]) -> None: ...
     def lost(self, lease: Lease) -> None: ...
     def released(self, lease: Lease) -> None: ...
     def round_failed(self, error: Exception) -> None: ...
@@ -111,11 +111,12 @@ class Ownership:
         for holding in keeping[len(keeping) - count :]:
             holding.drain.set()
 
-    def _begin(self, leases: Iterable[Lease], group: TaskGroup) -> None:
+    def _begin(self, leases: Collection[Lease], group: TaskGroup) -> None:
+        if leases:
+            self._observer.taken(leases)
         for lease in leases:
             holding = _Holding(lease)
             self._held[lease.partition] = holding
-            self._observer.taken(lease)
             group.start_soon(self._hold, holding)
 
     async def _hold(self, holding: _Holding) -> None:

@@ -53,7 +53,15 @@ async def run_worker(settings: Settings, roles: Iterable[str]) -> None:
             if "gateway" in roles:
                 await _start_gateway(settings, worker_id, commands, observer, stop, stack, work)
             tell_ready()
+            signals.start_soon(_insist, stop, settings.worker.drain_s, work.cancel_scope)
         signals.cancel_scope.cancel()
+
+
+async def _insist(stop: Stop, drain_s: float, scope: anyio.CancelScope) -> None:
+    """End what has not drained in time. Open attempts become `unknown`, entries are read again: nothing is lost."""
+    await stop.wait()
+    await anyio.sleep(drain_s)
+    scope.cancel()
 
 
 async def _start_merchants(

@@ -100,7 +100,8 @@ class Fact:
         if self.outcome in (Outcome.UNKNOWN, Outcome.NOT_SENT):
             # "We do not know" is a fact about one call, and calls are counted: each is its own.
             return (self.operation_id, self.outcome, self.event_id)
-        return (self.operation_id, self.outcome, self.reference, self.amount, self.currency)
+        # The page too: else a "pending" that came first without one would hide the page for ever.
+        return (self.operation_id, self.outcome, self.reference, self.amount, self.currency, self.page_url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

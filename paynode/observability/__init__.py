@@ -1,1 +1,1 @@
-"""What people see of a running paynode: log lines and metrics."""
+"""What the processes tell about themselves: log lines and metrics."""

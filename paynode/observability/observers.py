@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
 import structlog
 
 from paynode.domain.attempts import Conclusion
 from paynode.domain.batch import Lease
+from paynode.domain.ids import PAYMENT, public
 from paynode.domain.message import Unreadable
 from paynode.domain.psp import Answer
+from paynode.observability.metrics import (
+    BATCH_SECONDS,
+    BATCH_SIZE,
+    PARTITIONS_OWNED,
+    PSP_BREAKER,
+    PSP_CALL_SECONDS,
+)
+
+_BREAKER: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class Observer:
@@ -20,17 +31,20 @@ class Observer:
 
     # -- ownership ------------------------------------------------------------------------------------------------
 
-    def taken(self, lease: Lease) -> None:
-        """A partition is ours now."""
-        self._log.info("partition_taken", partition=lease.partition, epoch=lease.epoch)
+    def taken(self, leases: Collection[Lease]) -> None:
+        """Partitions are ours now."""
+        PARTITIONS_OWNED.inc(len(leases))
+        self._log.info("partitions_taken", count=len(leases), partitions=sorted(lease.partition for lease in leases))
 
     def lost(self, lease: Lease) -> None:
-        """Somebody else owns it."""
+        """Somebody else owns it: they had reason to think that we were gone."""
+        PARTITIONS_OWNED.dec()
         self._log.warning("partition_lost", partition=lease.partition, epoch=lease.epoch)
 
     def released(self, lease: Lease) -> None:
         """Drained and given back."""
-        self._log.info("partition_released", partition=lease.partition, epoch=lease.epoch)
+        PARTITIONS_OWNED.dec()
+        self._log.debug("partition_released", partition=lease.partition, epoch=lease.epoch)
 
     def round_failed(self, error: Exception) -> None:
         """Leases could not be kept or taken."""
@@ -44,6 +58,8 @@ class Observer:
 
     def committed(self, messages: int, seconds: float) -> None:
         """A batch is durable."""
+        BATCH_SIZE.observe(messages)
+        BATCH_SECONDS.observe(seconds)
 
     def commit_failed(self, messages: int, error: Exception) -> None:
         """A batch was not written."""
@@ -57,9 +73,12 @@ class Observer:
 
     def called(self, psp: str, operation: str, answer: Answer | None, seconds: float) -> None:
         """A PSP was called, or an inquiry found nothing."""
+        outcome = answer.outcome if answer is not None else "not_found"
+        PSP_CALL_SECONDS.labels(psp, operation, outcome).observe(seconds)
 
     def breaker_is(self, psp: str, operation: str, state: str) -> None:
         """The state of a breaker after a call."""
+        PSP_BREAKER.labels(psp, operation).set(_BREAKER[state])
 
     def concluded(self, psp: str, conclusion: Conclusion) -> None:
         """A command ended: the canonical line of a delivery."""
@@ -67,8 +86,8 @@ class Observer:
         self._log.info(
             "command_concluded",
             psp=psp,
-            type=conclusion.command.kind,
-            payment_id=order.payment_id,
+            kind=conclusion.command.kind,
+            payment_id=public(PAYMENT, order.payment_id),
             operation_id=order.operation_id,
             outcome=answer.outcome if answer else None,
             reason=answer.reason if answer else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from paynode.domain.road import GATEWAY_GROUP, Entry, commands_stream
 from paynode.streams.client import GroupMissing, Redis, translated
@@ -68,9 +69,13 @@ class CommandFeed:
                 await pipeline.execute()
 
     async def leave(self) -> None:
-        """Remove this consumer, so that stopped processes do not pile up.
+        """Remove this consumer, so that stopped processes do not pile up; it stays while it has commands pending.
 
-        Redis drops what the consumer still has pending; its rows are in PostgreSQL and are published again.
+        Redis forgets what a removed consumer had pending: the entries would stay in the stream, delivered to nobody
+        and looking to the relay as if they were still on their way.
         """
         with translated():
-            await self._commands.xgroup_delconsumer(self._member.stream, self._member.group, self._member.consumer)
+            summary: Any = await self._commands.xpending(self._member.stream, self._member.group)
+            held = {consumer["name"] for consumer in summary["consumers"]}
+            if self._member.consumer.encode() not in held:
+                await self._commands.xgroup_delconsumer(self._member.stream, self._member.group, self._member.consumer)

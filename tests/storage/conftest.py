@@ -16,35 +16,6 @@ from tests.support import database as databases
 from tests.support.directories import open_directory
 
 
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data directory of the session: with the passwords of the roles, which the server has only one set of."""
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="session")
-async def template(servers: Running, home: Path) -> AsyncIterator[str]:
-    name = await databases.make_template(servers.database_url, home, config.load())
-    yield name
-    await databases.drop(databases.of_name(servers.database_url, name))
-
-
-@pytest.fixture
-async def settings(servers: Running, template: str, home: Path) -> AsyncIterator[Settings]:
-    """Settings that point at a fresh, migrated database."""
-    url = await databases.clone(servers.database_url, template)
-    yield databases.pointed_at(config.load(), url, home)
-    await databases.drop(url)
-
-
-@pytest.fixture(scope="session")
-async def untouched(servers: Running, template: str, home: Path) -> AsyncIterator[Settings]:
-    """The same, but one database for all tests that change nothing, because they ask or are refused."""
-    url = await databases.clone(servers.database_url, template)
-    yield databases.pointed_at(config.load(), url, home)
-    await databases.drop(url)
-
-
 @pytest.fixture
 async def owner(settings: Settings) -> AsyncIterator[Session]:
     """A session of the schema's owner."""

@@ -1,0 +1,1 @@
+"""The ingress: what merchants, customers and PSPs reach over HTTP."""

@@ -1,0 +1,126 @@
+"""`POST /v1/psp/{psp}/webhook`: stored before it is answered; a PSP that hears 200 never tells again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import orjson
+import uuid_utils
+from aiohttp import web
+
+from paynode.config import Http
+from paynode.domain import ids
+from paynode.domain.accepting import Operated, Received
+from paynode.domain.partition import partition_of
+from paynode.domain.payment import Fact, Source
+from paynode.domain.psp import Callback
+from paynode.domain.road import Pointer, events_stream
+from paynode.http.announcing import Announcer
+from paynode.http.body import read_body
+from paynode.http.context import CONTEXT
+from paynode.http.problem import Problem, not_found
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_MALFORMED: Final = "malformed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verifier:
+    """How the callbacks of one PSP are believed and read: `verify` raises `refused`, which has a `code`."""
+
+    verify: Callable[[Mapping[str, str], bytes], Callback]
+    refused: type[Exception]
+
+
+class Inbox(Protocol):
+    """Where callbacks are kept. All of it raises Unavailable."""
+
+    async def operation(self, operation_id: str, psp: str) -> Operated | None:
+        """The operation that a PSP speaks about."""
+
+    async def store(self, received: Received) -> None:
+        """Keep a callback about nothing we know."""
+
+    async def store_evidence(self, received: Received, operated: Operated, fact: Fact, stream: str) -> Pointer | None:
+        """Keep a callback and the evidence it is; None when it was kept before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callbacks:
+    """Takes what PSPs tell us."""
+
+    limits: Http
+    partitions: int
+    verifiers: Mapping[str, Verifier]
+    inbox: Inbox
+    announcer: Announcer
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Believe, store, publish, answer."""
+        psp = request.match_info["psp"]
+        verifier = self.verifiers.get(psp)
+        if verifier is None:
+            raise not_found("PSP")
+        raw = await read_body(request, self.limits)
+        callback = _believed(verifier, request.headers, raw)
+        request[CONTEXT].facts["psp"] = psp
+        await self._store(psp, callback, raw)
+        return web.Response(body=b'{"received":true}', headers={"Content-Type": "application/json"})
+
+    async def _store(self, psp: str, callback: Callback, raw: bytes) -> None:
+        received = Received(
+            inbox_id=str(uuid_utils.uuid7()),
+            psp=psp,
+            event_id=callback.event_id,
+            our_reference=callback.our_reference,
+            raw=raw,
+            claim=orjson.dumps(callback.answer).decode(),
+            at=datetime.now(UTC),
+        )
+        # What is no id of ours is kept all the same: it was signed, so somebody may ask about it.
+        is_id = _UUID.fullmatch(callback.our_reference) is not None
+        operated = await self.inbox.operation(callback.our_reference, psp) if is_id else None
+        if operated is None:
+            await self.inbox.store(received)
+            return
+        stream = events_stream(partition_of(ids.public(ids.MERCHANT, operated.merchant_id), self.partitions))
+        pointer = await self.inbox.store_evidence(received, operated, _fact(callback, operated), stream)
+        if pointer is not None:
+            self.announcer.announce([pointer])
+
+
+def _believed(verifier: Verifier, headers: Mapping[str, str], raw: bytes) -> Callback:
+    try:
+        callback = verifier.verify(headers, raw)
+    except verifier.refused as error:
+        code = str(getattr(error, "code", _MALFORMED))
+        raise _refusal(code) from error
+    if "\0" in callback.event_id + callback.our_reference:
+        raise _refusal(_MALFORMED)  # no column takes it
+    return callback
+
+
+def _refusal(code: str) -> Problem:
+    status = 400 if code == _MALFORMED else 401
+    return Problem(status=status, code=f"callback_{code}", detail="the callback cannot be believed or read")
+
+
+def _fact(callback: Callback, operated: Operated) -> Fact:
+    said = callback.answer
+    return Fact(
+        event_id=str(uuid_utils.uuid7()),
+        payment_id=operated.payment_id,
+        operation_id=operated.operation_id,
+        outcome=said.outcome,
+        source=Source.CALLBACK,
+        reference=said.reference,
+        amount=said.amount,
+        currency=said.currency,
+        page_url=said.page_url,
+        reason=said.reason,
+        psp_at_ms=said.psp_at_ms,
+    )

@@ -1,0 +1,158 @@
+"""`POST /v1/payments`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import assert_never
+
+import uuid_utils
+from aiohttp import web
+
+from paynode.config import Http
+from paynode.domain.accepting import Abandoned, Accepted, KeyUse, MerchantKey, NewPayment, StoredAnswer
+from paynode.domain.errors import IdempotencyKeyInFlight, PaynodeError, Transient, Unavailable
+from paynode.domain.folding import status_of
+from paynode.domain.money import Money
+from paynode.domain.payment import ChargeOrder, Method, OperationState
+from paynode.domain.reading import PaymentView
+from paynode.domain.route import route
+from paynode.http import idempotency, prefer, representation
+from paynode.http.acceptor import Accepting, Acceptor
+from paynode.http.answering import Plan, answer_of, applied, plan_of, replay, respond
+from paynode.http.authentication import Doorman
+from paynode.http.body import read_json
+from paynode.http.context import CONTEXT
+from paynode.http.payment_body import HostedPageBody, PaymentBody, read_payment
+from paynode.http.waiting import Waiters, Watch
+
+_PATH = "/v1/payments"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Creating:
+    """Accepts payments. `available` are the PSPs that this installation has."""
+
+    limits: Http
+    doorman: Doorman
+    acceptor: Acceptor
+    accepting: Accepting
+    waiters: Waiters
+    available: Sequence[str]
+
+    async def create(self, request: web.Request) -> web.Response:
+        """Accept a payment, or answer again for one that was accepted."""
+        merchant = await self.doorman.merchant(request)
+        key = idempotency.key_of(request.headers.getall("Idempotency-Key", []))
+        preference = prefer.parse(request.headers.getall("Prefer", []))
+        raw = await read_json(request, self.limits)
+        body, value = read_payment(raw, depth_max=self.limits.json_depth_max)
+        use = KeyUse(merchant_id=merchant.merchant_id, path=_PATH, key=key, fingerprint=idempotency.fingerprint(value))
+        plan = plan_of(preference, Method(body.method.type), self.limits)
+        payment = self._draft(merchant, use, body, plan)
+        request[CONTEXT].extend(plan.wait_s)
+        response = await self._accept(payment, plan)
+        request[CONTEXT].facts["payment_id"] = response.headers["Location"].rpartition("/")[2]
+        return response
+
+    def _draft(self, merchant: MerchantKey, use: KeyUse, body: PaymentBody, plan: Plan) -> NewPayment:
+        view = _view(merchant, body, psp=route(merchant.psps, self.available))
+        customer = body.customer.model_dump(exclude_none=True) if body.customer else None
+        return NewPayment(
+            view=view,
+            order=self._order(view, body),
+            use=use,
+            command_id=_new_id(),
+            event_id=_new_id(),
+            customer=customer,
+            description=body.description,
+            in_flight_s=plan.in_flight_s,
+            answer=answer_of(view, plan.status, self.limits.base_url) if plan.is_immediate else None,
+        )
+
+    def _order(self, view: PaymentView, body: PaymentBody) -> ChargeOrder:
+        is_hosted = isinstance(body.method, HostedPageBody)
+        # The PSP sends the customer back to us, and we to the shop: by then we know more than the PSP's page tells.
+        come_back = f"{self.limits.base_url}{representation.checkout_path(view.id)}/return"
+        return ChargeOrder(
+            operation_id=_new_id(),
+            payment_id=view.id,
+            merchant_id=view.merchant_id,
+            psp=view.psp,
+            money=view.money,
+            method=view.method,
+            token=None if isinstance(body.method, HostedPageBody) else body.method.token,
+            return_url=come_back if is_hosted else None,
+            description=body.description or "",
+        )
+
+    async def _accept(self, payment: NewPayment, plan: Plan) -> web.Response:
+        # Watched from before the commit: a payment can be final before this request hears of its commit.
+        with self.waiters.watch(payment.view.id) as watch:
+            verdict = await self.acceptor.submit(payment)
+            match verdict:
+                case Accepted():
+                    if payment.answer is not None:
+                        return respond(payment.answer, applied(plan.applied))
+                    return await self._wait(payment.use, plan, watch, payment.view)
+                case StoredAnswer():
+                    return replay(verdict)
+                case Abandoned():
+                    return await self._adopt(payment.use, plan, verdict.payment_id)
+                case PaynodeError():
+                    raise verdict
+                case _:
+                    assert_never(verdict)
+
+    async def _adopt(self, use: KeyUse, plan: Plan, payment_id: str) -> web.Response:
+        """The request that made the payment is gone: answer in its place."""
+        # An immediate answer needs one look at the payment, whose first answer it cannot know.
+        plan = replace(plan, wait_s=plan.wait_s or self.limits.hosted_page_wait_s)
+        if not await self.accepting.adopt(use, in_flight_s=plan.in_flight_s):
+            raise IdempotencyKeyInFlight(1.0)
+        with self.waiters.watch(payment_id, look_now=True) as watch:
+            return await self._wait(use, plan, watch, None)
+
+    async def _wait(self, use: KeyUse, plan: Plan, watch: Watch, view: PaymentView | None) -> web.Response:
+        view = await watch.until(plan.is_enough, within_s=plan.wait_s) or view
+        if view is None:
+            raise Unavailable("nobody could look at the payment")
+        if not plan.is_enough(view) or plan.status != 201:
+            return await self._answer_late(use, plan, view)
+        answer = answer_of(view, plan.status, self.limits.base_url)
+        faster = await self.accepting.store(use, answer)
+        return respond(answer, applied(plan.applied)) if faster is None else replay(faster)
+
+    async def _answer_late(self, use: KeyUse, plan: Plan, view: PaymentView) -> web.Response:
+        """202, not stored: a retry waits again, or gets what there is by then."""
+        with suppress(Transient):  # the in-flight time passes by itself
+            await self.accepting.release(use)
+        return respond(answer_of(view, 202, self.limits.base_url), applied(plan.applied_late or plan.applied))
+
+
+def _view(merchant: MerchantKey, body: PaymentBody, *, psp: str) -> PaymentView:
+    # Milliseconds, as they are shown: a stored answer says exactly what the row says.
+    now = datetime.now(UTC)
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    method = Method(body.method.type)
+    metadata: Mapping[str, str] = body.metadata
+    return PaymentView(
+        id=_new_id(),
+        merchant_id=merchant.merchant_id,
+        order_id=body.order_id,
+        status=status_of(method, OperationState.NEW),
+        money=Money(amount=body.amount, currency=body.currency),
+        capture=body.capture,
+        method=method,
+        return_url=body.method.return_url if isinstance(body.method, HostedPageBody) else None,
+        psp=psp,
+        metadata=metadata,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _new_id() -> str:
+    return str(uuid_utils.uuid7())

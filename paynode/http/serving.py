@@ -1,0 +1,93 @@
+"""Listening: start what serves, then listen; at the end stop listening, answer what came, then stop what serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+from aiohttp import web
+
+from paynode.config import Settings
+from paynode.http.admin import Readiness, make_admin_app
+from paynode.http.application import Ingress
+from paynode.http.connections import Door
+
+# Connections the kernel completes while the loop is busy; beyond it clients wait a second and try again.
+_BACKLOG: Final = 1024
+# Seconds for requests under way at the stop. aiohttp takes it twice; the whole drain has 10 s.
+_DRAIN_S: Final = 3.0
+
+ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """Where the ports really are: a configured port of 0 means any."""
+
+    url: str
+    admin_url: str
+
+
+@asynccontextmanager
+async def serving(settings: Settings, ingress: Ingress, readiness: Readiness) -> AsyncIterator[Served]:
+    """The ingress and its admin port, until the end of the block."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ingress.announcer.run)
+        tasks.start_soon(ingress.acceptor.run)
+        tasks.start_soon(ingress.waiters.run)
+        # The admin port is first and last: whoever watches sees the draining.
+        async with (
+            serving_admin(settings.admin.host, settings.admin.port, readiness) as admin_url,
+            _listening(settings, ingress) as url,
+        ):
+            try:
+                yield Served(url=url, admin_url=admin_url)
+            finally:
+                readiness.is_draining = True
+                ingress.waiters.stop()
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def serving_admin(host: str, port: int, readiness: Readiness) -> AsyncIterator[str]:
+    """An admin port alone: workers and the scheduler have one too. Gives its URL."""
+    runner = web.AppRunner(make_admin_app(readiness), handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    async with _running(runner) as server, _bound(server, host, port) as url:
+        yield url
+
+
+@asynccontextmanager
+async def _listening(settings: Settings, ingress: Ingress) -> AsyncIterator[str]:
+    runner = web.AppRunner(ingress.app, handle_signals=False, shutdown_timeout=_DRAIN_S)
+    async with (
+        _running(runner) as server,
+        _bound(Door(server, settings.http), settings.http.host, settings.http.port) as url,
+    ):
+        yield url
+
+
+@asynccontextmanager
+async def _running(runner: web.AppRunner) -> AsyncIterator[web.Server]:
+    await runner.setup()
+    try:
+        assert runner.server is not None
+        yield runner.server
+    finally:
+        # Shielded: cancelled in the middle it would leave requests without an answer.
+        with anyio.CancelScope(shield=True):
+            await runner.cleanup()
+
+
+@asynccontextmanager
+async def _bound(factory: ProtocolFactory, host: str, port: int) -> AsyncIterator[str]:
+    listener = await asyncio.get_running_loop().create_server(factory, host, port, backlog=_BACKLOG)
+    try:
+        bound_port = listener.sockets[0].getsockname()[1]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{bound_port}"
+    finally:
+        # Only the door is shut. wait_closed() would wait for connections, which are the runner's to end.
+        listener.close()

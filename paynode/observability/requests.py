@@ -1,0 +1,29 @@
+"""Requests as a log line and metrics: what the ingress tells, written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from paynode.observability.logging import failure
+from paynode.observability.metrics import HTTP_REQUESTS, HTTP_SECONDS
+
+
+class RequestLog:
+    """One canonical line per request, and the two metrics of the ingress."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+
+    def answered(self, *, route: str, method: str, status: int, seconds: float, facts: Mapping[str, str]) -> None:
+        """A request was answered."""
+        HTTP_REQUESTS.labels(route, method, str(status)).inc()
+        HTTP_SECONDS.labels(route).observe(seconds)
+        self._log.info(
+            "request", route=route, method=method, status=status, duration_ms=round(seconds * 1000, 2), **facts
+        )
+
+    def crashed(self, error: Exception, *, request_id: str) -> None:
+        """A request ended in a flaw of ours."""
+        self._log.error("crashed", request_id=request_id, **failure(error))
