@@ -80,6 +80,8 @@ class Http(Section):
 class Admin(Section):
     host: str
     port: Port
+    worker_port: Port
+    scheduler_port: Port
 
 
 class Streams(Section):
@@ -118,6 +120,10 @@ class Relay(Section):
     republish_max_s: Seconds
     sweep_size: Count
     lease_s: Seconds
+
+
+class Census(Section):
+    interval_s: Seconds
 
 
 class PspSim(Section):
@@ -205,6 +211,7 @@ class Settings(BaseSettings):
     worker: Worker
     gateway: Gateway
     relay: Relay
+    census: Census
     psp: Psp
     sim: Sim
     shop: Shop

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from paynode.app.parts import backoff_of, sim_psp, tell_ready
+from paynode.app.watching import readiness_of
 from paynode.config import Settings
 from paynode.domain.errors import Transient
 from paynode.domain.psp import Callback
@@ -22,13 +23,11 @@ from paynode.psp.errors import CallbackRefused
 from paynode.psp.sim import SimPsp
 from paynode.runtime.backoff import Backoff
 from paynode.runtime.stopping import Stop, stop_on_signal
-from paynode.storage import postgres
 from paynode.storage.accepting import PgAccepting
 from paynode.storage.callbacks import PgCallbacks
 from paynode.storage.keys import PgKeys
 from paynode.storage.postgres import Pool, Role, pool
 from paynode.storage.reading import PgReading
-from paynode.streams import client
 from paynode.streams.changes import changes
 from paynode.streams.client import Redis, commands_client, reader_client
 from paynode.streams.publisher import RedisPublisher
@@ -68,14 +67,7 @@ async def _made(
         observer=RequestLog(),
     )
 
-    async def is_database_up() -> bool:
-        return await postgres.is_up(writing)
-
-    async def is_redis_up() -> bool:
-        return await client.is_up(commands)
-
-    readiness = Readiness({"database": is_database_up, "redis": is_redis_up}, needs=frozenset({"database"}))
-    yield make_ingress(settings, neighbours), readiness
+    yield make_ingress(settings, neighbours), readiness_of(writing, commands)
 
 
 def _verifier(adapter: SimPsp) -> Verifier:

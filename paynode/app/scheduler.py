@@ -6,11 +6,14 @@ from contextlib import AsyncExitStack
 
 import anyio
 
+from paynode.actors.census import CensusTaker
 from paynode.actors.relay import Relay, RelayRules
 from paynode.app.parts import new_id, tell_ready
+from paynode.app.watching import admin_port
 from paynode.config import Settings
 from paynode.observability.observers import Observer
 from paynode.runtime.stopping import Stop, stop_on_signal
+from paynode.storage.census import PgCensus
 from paynode.storage.leases import PostgresSingleton
 from paynode.storage.outbox import PostgresOutbox
 from paynode.storage.postgres import Role, pool
@@ -41,6 +44,11 @@ async def run_scheduler(settings: Settings) -> None:
             rules,
             partitions=settings.streams.partitions,
         )
-        tell_ready()
-        await relay.run(stop)
+        reading = await stack.enter_async_context(pool(settings, Role.READER, application_name=owner, size=1))
+        census = CensusTaker(PgCensus(reading), observer, interval_s=settings.census.interval_s)
+        await stack.enter_async_context(admin_port(settings, settings.admin.scheduler_port, database, commands))
+        async with anyio.create_task_group() as work:
+            work.start_soon(relay.run, stop)
+            work.start_soon(census.run, stop)
+            tell_ready()
         signals.cancel_scope.cancel()

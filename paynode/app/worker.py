@@ -15,6 +15,7 @@ from paynode.actors.gateway import PspActor
 from paynode.actors.ownership import Ownership
 from paynode.actors.partition import PartitionConsumer
 from paynode.app.parts import backoff_of, jitter_ms, new_id, now_ms, policy_of, sim_psp, tell_ready
+from paynode.app.watching import admin_port
 from paynode.config import Settings
 from paynode.domain.attempts import Claim
 from paynode.domain.batch import Lease
@@ -47,6 +48,8 @@ async def run_worker(settings: Settings, roles: Iterable[str]) -> None:
         await signals.start(stop_on_signal, stop)
         commands = await stack.enter_async_context(commands_client(settings))
         await refuse_eviction(commands)
+        watching = await stack.enter_async_context(pool(settings, Role.READER, application_name=worker_id, size=1))
+        await stack.enter_async_context(admin_port(settings, settings.admin.worker_port, watching, commands))
         async with anyio.create_task_group() as work:
             if "merchants" in roles:
                 await _start_merchants(settings, worker_id, commands, observer, stop, stack, work)

@@ -10,7 +10,7 @@ import click
 from paynode import config
 from paynode.embedded import development
 from paynode.embedded.plan import Listener, Plan
-from paynode.embedded.ports import free_port
+from paynode.embedded.ports import free_port, is_free
 
 
 @click.command()
@@ -25,12 +25,14 @@ def dev() -> None:
 
 def plan_of(settings: config.Settings) -> Plan:
     """What these settings ask for."""
-    http = _listener("PAYNODE_HTTP__PORT", settings.http)
-    admin = _listener("PAYNODE_ADMIN__PORT", settings.admin)
-    sim = _listener("PAYNODE_SIM__PORT", settings.sim)
-    shop = _listener("PAYNODE_SHOP__PORT", settings.shop)
+    http = Listener(variable="PAYNODE_HTTP__PORT", host=settings.http.host, port=_chosen(settings.http))
+    admin = _movable("PAYNODE_ADMIN__PORT", settings.admin.host, settings.admin.port)
+    scheduler = _movable("PAYNODE_ADMIN__SCHEDULER_PORT", settings.admin.host, settings.admin.scheduler_port)
+    sim = _movable("PAYNODE_SIM__PORT", settings.sim.host, settings.sim.port)
+    shop = _movable("PAYNODE_SHOP__PORT", settings.shop.host, settings.shop.port)
+    listeners = (http, admin, scheduler, sim, shop)
     data_dir = settings.data_dir.absolute()
-    chosen = {listener.variable: str(listener.port) for listener in (http, admin, sim, shop)}
+    chosen = {listener.variable: str(listener.port) for listener in listeners}
     return Plan(
         data_dir=data_dir,
         database_url=settings.database.url,
@@ -38,6 +40,7 @@ def plan_of(settings: config.Settings) -> Plan:
         public_url=settings.http.public_url.rstrip("/") or http.url,
         http=http,
         admin=admin,
+        scheduler=scheduler,
         sim=sim,
         shop=shop,
         environment={
@@ -51,6 +54,17 @@ def plan_of(settings: config.Settings) -> Plan:
     )
 
 
-def _listener(variable: str, section: config.Http | config.Admin | config.Sim | config.Shop) -> Listener:
+def _chosen(section: config.Http) -> int:
     """Port 0 asks for any free one; it is chosen here, so that all processes hear of the same."""
-    return Listener(variable=variable, host=section.host, port=section.port or free_port(section.host))
+    return section.port or free_port(section.host)
+
+
+def _movable(variable: str, host: str, port: int) -> Listener:
+    """A port that nobody named and somebody has gives way: dev.json tells where it went.
+
+    So a second `dev` needs a data directory and a port of its own, and nothing else.
+    """
+    is_named = variable in os.environ
+    if port == 0 or not (is_named or is_free(port, host)):
+        port = free_port(host)
+    return Listener(variable=variable, host=host, port=port)

@@ -57,7 +57,7 @@ def _run(plan: Plan, output: Output, early: EarlySignals, stack: ExitStack) -> i
 def _refuse_taken_ports(plan: Plan) -> None:
     taken = [
         f"{listener.host}:{listener.port} is taken: stop what listens there, or set {listener.variable}"
-        for listener in (plan.http, plan.admin, plan.sim, plan.shop)
+        for listener in (plan.http, plan.admin, plan.scheduler, plan.sim, plan.shop)
         if not is_free(listener.port, listener.host)
     ]
     if taken:

@@ -32,6 +32,7 @@ class Plan:
     public_url: str
     http: Listener
     admin: Listener
+    scheduler: Listener
     sim: Listener
     shop: Listener
     environment: Mapping[str, str]

@@ -73,7 +73,3 @@ OLDEST_UNKNOWN_SECONDS: Final = Gauge(
 OLDEST_UNPROCESSED_SECONDS: Final = Gauge(
     "paynode_oldest_unprocessed_seconds", "For how long has the oldest message been waiting to be processed?"
 )
-STREAM_LAG: Final = Gauge("paynode_stream_lag", "How many entries has a group not read yet?", ("stream", "group"))
-STREAM_PENDING: Final = Gauge(
-    "paynode_stream_pending", "How many entries has a group read and not finished?", ("stream", "group")
-)

@@ -9,15 +9,20 @@ import structlog
 
 from paynode.domain.attempts import Conclusion
 from paynode.domain.batch import Lease
+from paynode.domain.census import Census
 from paynode.domain.ids import PAYMENT, public
 from paynode.domain.message import Unreadable
 from paynode.domain.psp import Answer
 from paynode.observability.metrics import (
     BATCH_SECONDS,
     BATCH_SIZE,
+    DEAD_LETTERS_KEPT,
+    OLDEST_UNKNOWN_SECONDS,
+    OLDEST_UNPROCESSED_SECONDS,
     PARTITIONS_OWNED,
     PSP_BREAKER,
     PSP_CALL_SECONDS,
+    UNKNOWN_OUTCOMES,
 )
 
 _BREAKER: Final = {"closed": 0, "half_open": 1, "open": 2}
@@ -111,3 +116,16 @@ class Observer:
     def sweep_failed(self, error: Exception) -> None:
         """A sweep broke off; the next one begins anew."""
         self._log.warning("sweep_failed", error=str(error))
+
+    # -- census ---------------------------------------------------------------------------------------------------
+
+    def counted(self, census: Census) -> None:
+        """How things stand."""
+        OLDEST_UNPROCESSED_SECONDS.set(census.oldest_unprocessed_ms / 1000)
+        UNKNOWN_OUTCOMES.set(census.unknown)
+        OLDEST_UNKNOWN_SECONDS.set(census.oldest_unknown_ms / 1000)
+        DEAD_LETTERS_KEPT.set(census.dead_letters)
+
+    def count_failed(self, error: Exception) -> None:
+        """The figures stay as they were."""
+        self._log.warning("census_failed", error=str(error))

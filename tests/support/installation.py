@@ -225,7 +225,7 @@ def free_ports(count: int) -> list[int]:
 @asynccontextmanager
 async def installed(settings: Settings, redis_url: str, data_dir: Path) -> AsyncIterator[Installation]:
     """An installation with no process started yet; all of them ended at the end."""
-    http_port, admin_port, sim_port, shop_port = free_ports(4)
+    http_port, admin_port, scheduler_port, sim_port, shop_port = free_ports(5)
     environment = {
         **HURRY,
         "PAYNODE_DATABASE__URL": settings.database.url,
@@ -233,6 +233,7 @@ async def installed(settings: Settings, redis_url: str, data_dir: Path) -> Async
         "PAYNODE_DATA_DIR": str(settings.data_dir),
         "PAYNODE_HTTP__PORT": str(http_port),
         "PAYNODE_ADMIN__PORT": str(admin_port),
+        "PAYNODE_ADMIN__SCHEDULER_PORT": str(scheduler_port),
         "PAYNODE_SIM__PORT": str(sim_port),
         "PAYNODE_SIM__BOOK": str(data_dir / "book.ndjson"),
         "PAYNODE_PSP__SIM__URL": f"http://127.0.0.1:{sim_port}",
@@ -243,7 +244,7 @@ async def installed(settings: Settings, redis_url: str, data_dir: Path) -> Async
         "database": {"url": settings.database.url},
         "redis": {"url": redis_url},
         "http": {"port": http_port},
-        "admin": {"port": admin_port},
+        "admin": {"port": admin_port, "scheduler_port": scheduler_port},
         "sim": {"port": sim_port},
         "shop": {"port": shop_port},
         "psp": {"sim": {"url": f"http://127.0.0.1:{sim_port}"}},

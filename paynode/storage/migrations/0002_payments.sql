@@ -70,6 +70,8 @@ CREATE TABLE operations (
 );
 
 CREATE INDEX operations_payment ON operations (payment_id);
+-- What is in doubt is rare and counted every few seconds.
+CREATE INDEX operations_unknown ON operations (updated_at) WHERE state = 'unknown';
 -- One payment is charged by one operation: whatever else is asked refers to it.
 CREATE UNIQUE INDEX operations_one_charge ON operations (payment_id) WHERE kind IN ('sale', 'authorize');
 
