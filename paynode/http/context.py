@@ -23,7 +23,7 @@ class Context:
     def extend(self, seconds: float) -> None:
         """The client asked to wait: the deadline does not count that."""
         when = self.deadline.when()
-        if when is not None:
+        if seconds and when is not None:
             self.deadline.reschedule(when + seconds)
 
 

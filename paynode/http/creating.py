@@ -89,22 +89,29 @@ class Creating:
         )
 
     async def _accept(self, payment: NewPayment, plan: Plan) -> web.Response:
+        if payment.answer is not None:
+            verdict = await self.acceptor.submit(payment)
+            if isinstance(verdict, Accepted):
+                return respond(payment.answer, applied(plan.applied))
+            return await self._again(payment.use, plan, verdict)
         # Watched from before the commit: a payment can be final before this request hears of its commit.
         with self.waiters.watch(payment.view.id) as watch:
             verdict = await self.acceptor.submit(payment)
-            match verdict:
-                case Accepted():
-                    if payment.answer is not None:
-                        return respond(payment.answer, applied(plan.applied))
-                    return await self._wait(payment.use, plan, watch, payment.view)
-                case StoredAnswer():
-                    return replay(verdict)
-                case Abandoned():
-                    return await self._adopt(payment.use, plan, verdict.payment_id)
-                case PaynodeError():
-                    raise verdict
-                case _:
-                    assert_never(verdict)
+            if isinstance(verdict, Accepted):
+                return await self._wait(payment.use, plan, watch, payment.view)
+        return await self._again(payment.use, plan, verdict)
+
+    async def _again(self, use: KeyUse, plan: Plan, verdict: StoredAnswer | Abandoned | PaynodeError) -> web.Response:
+        """The key has been used before, or the payment was refused."""
+        match verdict:
+            case StoredAnswer():
+                return replay(verdict)
+            case Abandoned():
+                return await self._adopt(use, plan, verdict.payment_id)
+            case PaynodeError():
+                raise verdict
+            case _:
+                assert_never(verdict)
 
     async def _adopt(self, use: KeyUse, plan: Plan, payment_id: str) -> web.Response:
         """The request that made the payment is gone: answer in its place."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import uuid_utils
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _SAMPLED: Final = 0x01
@@ -30,9 +31,14 @@ def continued(headers: Sequence[str]) -> Trace:
     """The caller's trace with a span of ours; a new trace unless there is exactly one valid `traceparent`."""
     parts = _TRACEPARENT.fullmatch(headers[0].strip(" \t")) if len(headers) == 1 else None
     if parts is None or not _is_valid(parts):
-        return Trace(trace_id=secrets.token_hex(16), span_id=secrets.token_hex(8), is_sampled=False)
+        return Trace(trace_id=uuid_utils.uuid4().hex, span_id=_span_id(), is_sampled=False)
     # Of a later version only what version 00 knows is understood, its flag included.
-    return Trace(trace_id=parts[2], span_id=secrets.token_hex(8), is_sampled=bool(int(parts[4], 16) & _SAMPLED))
+    return Trace(trace_id=parts[2], span_id=_span_id(), is_sampled=bool(int(parts[4], 16) & _SAMPLED))
+
+
+def _span_id() -> str:
+    # Half of a random UUID, made in user space: `secrets` asks the kernel, for numbers that are no secret.
+    return uuid_utils.uuid4().hex[16:]
 
 
 def _is_valid(parts: re.Match[str]) -> bool:

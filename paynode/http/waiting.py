@@ -87,8 +87,12 @@ class Waiters:
 
     def changed(self, change: Change) -> None:
         """A notice came; most are about payments that nobody here waits for."""
-        if change.payment_id in self._watches:
+        if self.is_watched(change.payment_id):
             self._notice(change.payment_id)
+
+    def is_watched(self, payment_id: str) -> bool:
+        """Whether anybody waits for the payment."""
+        return payment_id in self._watches
 
     def stop(self) -> None:
         """Let everybody who waits answer with what there is; later ones do not wait at all."""

@@ -83,6 +83,8 @@ class Grouper(Generic[Item, Result]):
             while True:
                 await self._arrived.wait()
                 group = self._take()
+                if not group:  # whoever came has gone again
+                    continue
                 with anyio.CancelScope(shield=True):
                     await self._serve(group)
         finally:

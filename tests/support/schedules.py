@@ -53,8 +53,12 @@ class ShuffledLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         loop: Any = self  # the queue and this method are the base class's own, and no part of its types
-        self._random.shuffle(loop._ready)
+        ready = loop._ready
+        self._random.shuffle(ready)
+        # Some wait for another turn: else two that begin together would always take their first steps together.
+        waiting = [ready.pop() for _ in range(self._random.randrange(len(ready)))] if ready else []
         super()._run_once()  # type: ignore[misc]
+        ready.extend(waiting)
 
 
 def run(test: Callable[[], Coroutine[Any, Any, Result]], seed: int) -> Result:
