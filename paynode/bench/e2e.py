@@ -122,8 +122,9 @@ async def _client(
 
 async def _settle(database: Session, plan: Plan, merchant_ids: Sequence[str], *, accepted: int) -> None:
     with anyio.move_on_after(plan.settle_s):
-        while await database.fetchval(_SQL["count_captured"], merchant_ids) < accepted:
-            await anyio.sleep(0.02)  # noqa: ASYNC110 - what is waited for happens in other processes
+        # Polled: what is waited for happens in other processes.
+        while await database.fetchval(_SQL["count_captured"], merchant_ids) < accepted:  # noqa: ASYNC110
+            await anyio.sleep(0.02)
         return
     raise BenchFailed(f"not every payment was captured within {plan.settle_s:g} s")
 
