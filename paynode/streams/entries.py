@@ -23,15 +23,14 @@ def entry_id(text: str) -> EntryId:
 def entries(raw: Iterable[tuple[bytes, Mapping[bytes, bytes] | None]]) -> list[Entry]:
     """Entries with their fields as text. One that was trimmed away while pending has no fields any more."""
     return [
-        Entry(
-            id=number.decode(),
-            fields={
-                name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
-                for name, value in (fields or {}).items()
-            },
-        )
+        Entry(id=number.decode(), fields={_text(name): _text(value) for name, value in (fields or {}).items()})
         for number, fields in raw
     ]
+
+
+def _text(raw: bytes) -> str:
+    """What stands there, as text that a database takes: dead letters keep it, whatever somebody has put there."""
+    return raw.decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 @dataclass(frozen=True, slots=True)

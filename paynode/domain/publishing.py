@@ -1,0 +1,76 @@
+"""What publishers outside paynode may say: wallet movements and requests about payments, signed by their key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+from paynode.domain.money import Money
+
+
+class OutsideType(StrEnum):
+    """The event types that others may publish; each has one shape of data, for ever (a new shape is a `.v2`)."""
+
+    WALLET_CREDIT = "paynode.wallet.credit.v1"
+    WALLET_DEBIT = "paynode.wallet.debit.v1"
+    REFUND_REQUEST = "paynode.refund.request.v1"
+    CAPTURE_REQUEST = "paynode.capture.request.v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletMovement:
+    """Data of a credit or a debit. `reference` is the publisher's own; `reason` is for people."""
+
+    money: Money
+    reason: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundRequest:
+    """Give back this much of a payment, or all that is left of it. `amount` in minor units of its currency."""
+
+    payment_id: str
+    amount: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureRequest:
+    """Capture this much of what is authorized, or all of it; `is_final` lets go of the rest."""
+
+    payment_id: str
+    amount: int | None = None
+    is_final: bool = False
+
+
+OutsideData: TypeAlias = WalletMovement | RefundRequest | CaptureRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideEvent:
+    """A verified event about one merchant; `id`, a UUIDv7, recognises it for ever.
+
+    `at` is the publisher's time of it; `content_sha256` tells a repetition from another event under the same id.
+    """
+
+    id: str
+    source: str
+    type: OutsideType
+    at: datetime
+    merchant_id: str
+    data: OutsideData
+    traceparent: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    content_sha256: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherKey:
+    """The secret that a publisher signs with, and the types that it may say."""
+
+    secret: bytes = field(repr=False)
+    types: frozenset[OutsideType]

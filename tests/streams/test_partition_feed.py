@@ -1,0 +1,177 @@
+"""Reading a partition as its only owner, on a real server: nothing skipped, nothing twice, nothing trimmed too soon."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from paynode.config import Settings
+from paynode.domain.road import MERCHANTS_GROUP, events_stream
+from paynode.streams.client import Redis
+from paynode.streams.partition_feed import PartitionFeed, RedisFeeds
+from tests.streams import looking
+from tests.support.waiting import wait_until
+
+PARTITION = 3
+STREAM = events_stream(PARTITION)
+
+
+class Reader:
+    """A feed, and what has been read from it."""
+
+    def __init__(self, feed: PartitionFeed) -> None:
+        self.feed = feed
+        self.read: list[str] = []
+
+    async def read_until(self, count: int) -> list[str]:
+        """Read until so many entries came."""
+
+        async def has_enough() -> bool:
+            if len(self.read) < count:
+                self.read += [entry.id for entry in await self.feed.read()]
+            return len(self.read) >= count
+
+        await wait_until(has_enough, f"{count} entries came, of which {self.read} have")
+        return self.read
+
+    async def find_nothing(self) -> None:
+        """Look through the pending ones and for new ones in turn, so that the next look is for new ones."""
+        for _ in range(7):
+            assert await self.feed.read() == []
+
+
+@pytest.fixture
+def feeds(settings: Settings, commands: Redis) -> RedisFeeds:
+    return RedisFeeds(settings, commands)
+
+
+@asynccontextmanager
+async def opened(feeds: RedisFeeds) -> AsyncIterator[Reader]:
+    async with feeds.open(PARTITION) as feed:
+        yield Reader(feed)
+
+
+async def test_entries_come_in_their_order_from_the_streams_beginning(feeds: RedisFeeds, commands: Redis) -> None:
+    added = await looking.add(commands, STREAM, 10)  # before there is a group: one made at `$` would skip them
+    async with opened(feeds) as reader:
+        assert await reader.read_until(10) == added
+
+
+async def test_what_was_delivered_before_comes_first(feeds: RedisFeeds, commands: Redis) -> None:
+    before = await looking.add(commands, STREAM, 6)
+    async with opened(feeds) as reader:
+        await reader.read_until(6)
+        await reader.feed.acknowledge([before[2]])
+    after = await looking.add(commands, STREAM, 3)
+    async with opened(feeds) as reader:
+        assert await reader.read_until(8) == [*before[:2], *before[3:], *after]
+
+
+async def test_what_is_in_hand_is_not_read_again(feeds: RedisFeeds, commands: Redis) -> None:
+    added = await looking.add(commands, STREAM, 6)
+    async with opened(feeds) as reader:
+        await reader.read_until(6)
+        await reader.find_nothing()
+        assert reader.feed.in_hand == 6
+        await reader.feed.acknowledge(added)
+        assert reader.feed.in_hand == 0
+        await reader.find_nothing()
+
+
+async def test_after_a_flush_the_group_is_made_from_the_beginning(feeds: RedisFeeds, commands: Redis) -> None:
+    await looking.add(commands, STREAM, 3)
+    async with opened(feeds) as reader:
+        await reader.read_until(3)
+        await commands.flushdb()
+        again = await looking.add(commands, STREAM, 3)
+        assert (await reader.read_until(6))[3:] == again
+
+
+async def test_a_flush_while_a_read_waits_is_survived(feeds: RedisFeeds, commands: Redis) -> None:
+    async with opened(feeds) as reader, anyio.create_task_group() as group:
+        await reader.find_nothing()
+        group.start_soon(reader.read_until, 2)
+        await commands.flushdb()
+        added = await looking.add(commands, STREAM, 2)
+        await wait_until(lambda: reader.read == added, "both entries came")
+
+
+async def test_an_acknowledged_entry_leaves_and_an_unacknowledged_one_never_does(
+    feeds: RedisFeeds, commands: Redis
+) -> None:
+    added = await looking.add(commands, STREAM, 6)
+    async with opened(feeds) as reader:
+        await reader.read_until(6)
+        await reader.feed.acknowledge([added[0], added[2]])
+        assert await looking.ids(commands, STREAM) == added[1:], "one behind an unacknowledged one waits for it"
+        assert await looking.pending(commands, STREAM, MERCHANTS_GROUP) == [added[1], *added[3:]]
+        await reader.feed.acknowledge([added[1]])
+        assert (
+            await looking.ids(commands, STREAM) == await looking.pending(commands, STREAM, MERCHANTS_GROUP) == added[3:]
+        )
+
+
+async def test_what_is_not_read_yet_is_never_trimmed(feeds: RedisFeeds, commands: Redis) -> None:
+    added = await looking.add(commands, STREAM, 2)
+    async with opened(feeds) as reader:
+        await reader.read_until(2)
+        unread = await looking.add(commands, STREAM, 5)
+        await reader.feed.acknowledge(added)
+        assert await looking.ids(commands, STREAM) == unread
+        assert (await reader.read_until(7))[2:] == unread
+        await reader.feed.acknowledge(unread)
+    assert await looking.ids(commands, STREAM) == []
+    assert await looking.pending(commands, STREAM, MERCHANTS_GROUP) == []
+
+
+async def test_an_entry_that_an_older_connection_swallowed_is_found_and_keeps_its_place(
+    feeds: RedisFeeds, commands: Redis
+) -> None:
+    """The owner before was waiting in its own read when it lost the partition: it gets the entry, and says nothing."""
+    async with opened(feeds) as before, opened(feeds) as after:
+        await before.find_nothing()
+        await after.find_nothing()
+        swallowed: list[str] = []
+
+        async def swallow() -> None:
+            while not swallowed:
+                swallowed.extend(entry.id for entry in await before.feed.read())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(swallow)
+            added = await looking.add(commands, STREAM, 1)
+            await wait_until(lambda: swallowed == added, "the older connection has it")
+        newer = await looking.add(commands, STREAM, 2)
+        assert await after.read_until(3) == [*newer, *added], "found late"
+        await after.feed.acknowledge(newer[:1])
+        assert await looking.ids(commands, STREAM) == [*added, *newer], (
+            "the oldest one keeps its place until it is done"
+        )
+        await after.feed.acknowledge([*added, newer[1]])
+        assert await looking.ids(commands, STREAM) == []
+
+
+async def test_acknowledging_twice_and_what_is_gone_harms_nothing(feeds: RedisFeeds, commands: Redis) -> None:
+    added = await looking.add(commands, STREAM, 3)
+    async with opened(feeds) as reader:
+        await reader.read_until(3)
+        await reader.feed.acknowledge(added[:1])
+        await reader.feed.acknowledge(added[:1])
+        await reader.feed.acknowledge(["1-1"])
+        assert await looking.ids(commands, STREAM) == added[1:]
+        assert reader.feed.in_hand == 2
+
+
+async def test_an_entry_trimmed_away_while_pending_comes_back_without_fields(
+    feeds: RedisFeeds, commands: Redis
+) -> None:
+    added = await looking.add(commands, STREAM, 2)
+    async with opened(feeds) as reader:
+        await reader.read_until(2)
+    await commands.xdel(STREAM, added[0])
+    async with opened(feeds) as reader:
+        entries = list(await reader.feed.read())
+    assert [(entry.id, bool(entry.fields)) for entry in entries] == [(added[0], False), (added[1], True)]

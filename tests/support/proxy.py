@@ -1,0 +1,190 @@
+"""A TCP proxy that harms what goes through it: it cuts, swallows, holds and refuses, by chance or at a word.
+
+It speaks no protocol. A fault is a pattern of bytes in the traffic and what is done when it passes by: `COMMIT`,
+`XADD`, a member of a statement's JSON. The processes under test get its port instead of the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+_CHUNK = 1 << 16
+# Zero seconds of lingering: a close is an RST, which is what a crash or a firewall looks like.
+_RST = struct.pack("ii", 1, 0)
+
+
+class Act(Enum):
+    """What happens when a pattern has been seen on its way to the server."""
+
+    LOSE_REQUEST = "the connection is cut, and the server never sees what stood in it"
+    LOSE_REPLY = "the server gets it and has answered; the connection is cut in the client's face"
+    DROP_REPLY = "the server gets it and has answered; the answer is swallowed, and the connection stays"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Does `act` to a `share` of the chunks in which `pattern` is."""
+
+    name: str
+    pattern: bytes
+    act: Act
+    share: float
+
+
+@dataclass(eq=False, slots=True)
+class _Link:
+    """One client's connection and ours to the server."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    bite: Fault | None = None
+    tail: bytes = b""
+
+    def cut(self) -> None:
+        for writer in (self.client, self.server):
+            with suppress(OSError):  # closed by its other end already
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+            writer.transport.abort()
+
+
+@dataclass(eq=False, slots=True)
+class Proxy:
+    """In front of one server. `faults` may be changed while it runs; `bitten` counts by name what they did."""
+
+    host: str
+    server_port: int
+    random: Random
+    faults: Sequence[Fault] = ()
+    bitten: Counter[str] = field(default_factory=Counter)
+    is_refusing: bool = False
+    port: int = 0
+    _links: set[_Link] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, url: str, *, seed: int) -> AsyncIterator[Self]:
+        """A proxy in front of the server that a URL names."""
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        proxy = cls(host=parts.hostname, server_port=parts.port, random=Random(seed))
+        proxy._open.set()
+        listening = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
+        proxy.port = listening.sockets[0].getsockname()[1]
+        try:
+            yield proxy
+        finally:
+            listening.close()
+            proxy.cut_all()
+            for task in proxy._tasks:
+                task.cancel()
+            await asyncio.gather(*proxy._tasks, return_exceptions=True)
+
+    def through(self, url: str) -> str:
+        """The same URL by way of this proxy. Without TLS, in which there would be nothing to see."""
+        parts = urlsplit(url)
+        netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{self.port}".removeprefix("@")
+        query = "sslmode=disable" if parts.scheme.startswith("postgres") else parts.query
+        return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._links)
+
+    def cut_all(self) -> None:
+        """Cut every connection that is open."""
+        for link in list(self._links):
+            self.bitten["cut"] += 1
+            link.cut()
+
+    def heal(self) -> None:
+        """From now on everything passes."""
+        self.faults, self.is_refusing = (), False
+        self.release()
+
+    def hold(self) -> None:
+        """Silence: nothing passes in either direction, and nothing is closed."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """What was held goes on."""
+        self._open.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self.is_refusing:
+            self.bitten["refused"] += 1
+            writer.transport.abort()
+            return
+        try:
+            server_reader, server_writer = await asyncio.open_connection(self.host, self.server_port)
+        except OSError:
+            writer.transport.abort()  # the server is away: the client sees what it would see without us
+            return
+        link = _Link(writer, server_writer)
+        self._links.add(link)
+        try:
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._to_server(link, reader))
+                pumps.create_task(self._to_client(link, server_reader))
+        except* OSError:
+            pass  # one end is gone
+        finally:
+            self._links.discard(link)
+            link.cut()
+
+    async def _to_server(self, link: _Link, reader: asyncio.StreamReader) -> None:
+        while chunk := await reader.read(_CHUNK):
+            await self._wait_while_held()
+            link.bite = self._choose(link, chunk) or link.bite
+            if link.bite is not None and link.bite.act is Act.LOSE_REQUEST:
+                self._bite(link)
+            link.server.write(chunk)
+            await link.server.drain()
+        raise ConnectionResetError  # the client has left: so does the server's end
+
+    async def _to_client(self, link: _Link, reader: asyncio.StreamReader) -> None:
+        while chunk := await reader.read(_CHUNK):
+            await self._wait_while_held()
+            if link.bite is not None:
+                self._bite(link)
+                continue
+            link.client.write(chunk)
+            await link.client.drain()
+        raise ConnectionResetError
+
+    def _choose(self, link: _Link, chunk: bytes) -> Fault | None:
+        """The first fault whose pattern is in the traffic and whom chance favours; a pattern may span two chunks."""
+        seen = link.tail + chunk
+        found = [fault for fault in self.faults if fault.pattern in seen]
+        longest = max((len(fault.pattern) for fault in self.faults), default=1)
+        link.tail = b"" if found or longest == 1 else seen[-(longest - 1) :]
+        return next((fault for fault in found if self.random.random() < fault.share), None)
+
+    def _bite(self, link: _Link) -> None:
+        assert link.bite is not None
+        fault, link.bite = link.bite, None
+        self.bitten[fault.name] += 1
+        if fault.act is not Act.DROP_REPLY:
+            raise ConnectionResetError(fault.name)
+
+    async def _wait_while_held(self) -> None:
+        if not self._open.is_set():
+            self.bitten["held"] += 1
+            await self._open.wait()
