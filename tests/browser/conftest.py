@@ -43,7 +43,7 @@ async def installation(
 ) -> AsyncIterator[Installation]:
     """One of each process; after the browser, so that nothing is started where there is none."""
     url = await databases.clone(servers.database_url, template)
-    redis_url = servers.redis_url.rpartition("/")[0] + "/0"
+    redis_url = servers.redis_url.rpartition("/")[0] + "/1"
     settings = databases.pointed_at(config.load(), url, home)
     async with installed(settings, redis_url, tmp_path_factory.mktemp("browser")) as installation:
         await installation.flush_redis()
