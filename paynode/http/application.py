@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 from paynode.config import Settings
 from paynode.http.acceptor import Accepting, Acceptor
@@ -91,19 +92,22 @@ def make_app(
         middlewares=[surrounding(neighbours.observer, deadline_s=limits.request_deadline_s)],
         client_max_size=limits.body_bytes_max,
     )
-    for method, path, handler in (
-        (hdrs.METH_POST, "/v1/payments", creating.create),
-        (hdrs.METH_GET, "/v1/payments", payments.index),
-        (hdrs.METH_GET, "/v1/payments/{id}", payments.show),
-        (hdrs.METH_GET, "/v1/payments/{id}/events", payments.timeline),
-        (hdrs.METH_GET, "/v1/wallets", books.wallets),
-        (hdrs.METH_GET, "/v1/ledger", books.ledger),
-        (hdrs.METH_GET, "/checkout/{id}", checkout.enter),
-        (hdrs.METH_GET, "/checkout/{id}/return", checkout.come_back),
-        (hdrs.METH_POST, "/v1/psp/{psp}/webhook", callbacks.receive),
-    ):
-        app.router.add_route(method, path, handler, expect_handler=_expected)
+    _route(app, hdrs.METH_POST, "/v1/payments", creating.create)
+    _route(app, hdrs.METH_GET, "/v1/payments", payments.index)
+    _route(app, hdrs.METH_GET, "/v1/payments/{id}", payments.show)
+    _route(app, hdrs.METH_GET, "/v1/payments/{id}/events", payments.timeline)
+    _route(app, hdrs.METH_GET, "/v1/wallets", books.wallets)
+    _route(app, hdrs.METH_GET, "/v1/ledger", books.ledger)
+    _route(app, hdrs.METH_GET, "/checkout/{id}", checkout.enter)
+    _route(app, hdrs.METH_GET, "/checkout/{id}/return", checkout.come_back)
+    _route(app, hdrs.METH_POST, "/v1/psp/{psp}/webhook", callbacks.receive)
     return app
+
+
+def _route(app: web.Application, method: str, path: str, handler: Handler) -> None:
+    app.router.add_route(method, path, handler, expect_handler=_expected)
+    if method == hdrs.METH_GET:
+        app.router.add_route(hdrs.METH_HEAD, path, handler, expect_handler=_expected)
 
 
 async def _expected(request: web.Request) -> None:

@@ -29,8 +29,8 @@ class Door:
         self._server = server
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._open: Counter[str] = Counter()
-        self.refused = 0
+        self._open = 0
+        self._open_from: Counter[str] = Counter()
 
     def __call__(self) -> Connection:
         """One connection: the protocol factory of a listening socket."""
@@ -38,18 +38,19 @@ class Door:
 
     def enter(self, address: str) -> bool:
         """Whether one more connection from there may come in."""
-        is_full = self._open.total() >= self._limits.connections_max
-        if is_full or self._open[address] >= self._limits.connections_per_address_max:
-            self.refused += 1
+        is_full = self._open >= self._limits.connections_max
+        if is_full or self._open_from[address] >= self._limits.connections_per_address_max:
             return False
-        self._open[address] += 1
+        self._open += 1
+        self._open_from[address] += 1
         return True
 
     def leave(self, address: str) -> None:
         """One that came in is gone."""
-        self._open[address] -= 1
-        if not self._open[address]:
-            del self._open[address]
+        self._open -= 1
+        self._open_from[address] -= 1
+        if not self._open_from[address]:
+            del self._open_from[address]  # else every address that ever came would stay
 
 
 class Connection(web.RequestHandler):

@@ -77,9 +77,9 @@ async def _answer(request: web.Request, handler: Handler, context: Context, obse
         async with context.deadline:
             return await handler(request)
     except Exception as error:  # the outermost place: what is not ours to answer is raised again
+        if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            raise  # the client went away: nobody reads an answer
         found = _problem(error, context)
-        if isinstance(error, ConnectionError):
-            raise  # the client went away: aiohttp closes, and nobody reads an answer
         if found.status == 500:
             observer.crashed(error, request_id=context.request_id)
         context.facts["code"] = found.code

@@ -58,7 +58,7 @@ class Problem(Exception):
     is_last: bool = False  # whether the connection is closed after it
 
     def response(self, request_id: str) -> web.Response:
-        """The answer itself."""
+        """The answer itself; `request_id` is empty when what came was no request."""
         response = web.Response(status=self.status, headers=self.headers, body=self.body(request_id))
         response.headers["Content-Type"] = CONTENT_TYPE
         if self.is_last:
@@ -73,8 +73,9 @@ class Problem(Exception):
             "status": self.status,
             "code": self.code,
             "detail": self.detail,
-            "request_id": request_id,
         }
+        if request_id:
+            content["request_id"] = request_id
         if self.errors:
             content["errors"] = [flaw.as_member() for flaw in self.errors[:ERRORS_MAX]]
         return orjson.dumps({**content, **self.members})

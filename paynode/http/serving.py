@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +22,7 @@ _BACKLOG: Final = 1024
 _DRAIN_S: Final = 3.0
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+Loop = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +36,17 @@ class Served:
 @asynccontextmanager
 async def serving(settings: Settings, ingress: Ingress, readiness: Readiness) -> AsyncIterator[Served]:
     """The ingress and its admin port, until the end of the block."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(ingress.announcer.run)
-        tasks.start_soon(ingress.acceptor.run)
-        tasks.start_soon(ingress.waiters.run)
+    async with (
+        _kept_running(ingress.announcer.run, ingress.acceptor.run, ingress.waiters.run),
         # The admin port is first and last: whoever watches sees the draining.
-        async with (
-            serving_admin(settings.admin.host, settings.admin.port, readiness) as admin_url,
-            _listening(settings, ingress) as url,
-        ):
-            try:
-                yield Served(url=url, admin_url=admin_url)
-            finally:
-                readiness.is_draining = True
-                ingress.waiters.stop()
-        tasks.cancel_scope.cancel()
+        serving_admin(settings.admin.host, settings.admin.port, readiness) as admin_url,
+        _listening(settings, ingress) as url,
+    ):
+        try:
+            yield Served(url=url, admin_url=admin_url)
+        finally:
+            readiness.is_draining = True
+            ingress.waiters.stop()
 
 
 @asynccontextmanager
@@ -58,6 +55,26 @@ async def serving_admin(host: str, port: int, readiness: Readiness) -> AsyncIter
     runner = web.AppRunner(make_admin_app(readiness), handle_signals=False, access_log=None, shutdown_timeout=1.0)
     async with _running(runner) as server, _bound(server, host, port) as url:
         yield url
+
+
+@asynccontextmanager
+async def _kept_running(*loops: Loop) -> AsyncIterator[None]:
+    """Run the loops until the end of the block, also when what is around it is cancelled: the requests that are
+    under way then still need their commit."""
+    scopes = [anyio.CancelScope(shield=True) for _ in loops]
+    async with anyio.create_task_group() as tasks:
+        for loop, scope in zip(loops, scopes, strict=True):
+            tasks.start_soon(_run, loop, scope)
+        try:
+            yield
+        finally:
+            for scope in scopes:
+                scope.cancel()
+
+
+async def _run(loop: Loop, scope: anyio.CancelScope) -> None:
+    with scope:
+        await loop()
 
 
 @asynccontextmanager

@@ -5,10 +5,11 @@ A deny-list forgets the next secret. Whoever needs a new field adds it here, whe
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import orjson
@@ -16,6 +17,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from paynode.config import Log
+from paynode.observability.lines import Lines
 
 # Ids, words, counts and durations. Never a body, a header, a key, a name or an address of a customer.
 ALLOWED: Final = frozenset(
@@ -47,13 +49,17 @@ def configure(settings: Log) -> None:
             *finish,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
-        logger_factory=(
-            structlog.BytesLoggerFactory(sys.stderr.buffer) if is_json else structlog.PrintLoggerFactory(sys.stderr)
-        ),
+        logger_factory=_as_lines() if is_json else structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     # Libraries speak through the standard library: only what they find alarming, and only its kind.
     logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
+
+
+def _as_lines() -> Callable[..., Lines]:
+    lines = Lines(sys.stderr.buffer)
+    atexit.register(lines.flush)
+    return lambda *_: lines
 
 
 def only_allowed(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

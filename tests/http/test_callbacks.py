@@ -1,0 +1,110 @@
+"""`POST /v1/psp/{psp}/webhook`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import orjson
+import pytest
+
+from paynode.domain.partition import partition_of
+from paynode.domain.payment import Source
+from paynode.domain.psp import Outcome
+from paynode.domain.road import Pointer, events_stream
+from paynode.storage.bodies import decode_fact
+from tests.http.house import House
+from tests.support.waiting import wait_until
+
+
+async def told_of(house: House) -> dict[str, Any]:
+    """A callback about a payment that exists."""
+    await house.pay()
+    operation = await house.owner.fetchval("SELECT id::text FROM operations")
+    return {"id": "evt_1", "reference": operation, "outcome": "approved", "amount": 1250, "currency": "EUR"}
+
+
+async def evidence(house: House) -> list[Any]:
+    return list(await house.owner.fetch("SELECT *, body::text AS text FROM outbox WHERE type = 'psp.evidence'"))
+
+
+async def test_a_callback_is_stored_and_becomes_evidence_on_the_merchants_partition(house: House) -> None:
+    content = await told_of(house)
+    reply = await house.tell(content)
+    assert (reply.status, reply.json) == (200, {"received": True})
+    inbox = await house.owner.fetchrow("SELECT * FROM inbox")
+    assert inbox is not None
+    assert (inbox["event_id"], inbox["raw"]) == ("evt_1", orjson.dumps(content))
+    (row,) = await evidence(house)
+    fact = decode_fact(row["text"])
+    assert fact.event_id == str(row["id"])
+    assert (fact.operation_id, fact.payment_id) == (content["reference"], str(inbox["payment_id"]))
+    assert (fact.outcome, fact.source, fact.amount, fact.currency) == (Outcome.APPROVED, Source.CALLBACK, 1250, "EUR")
+    stream = events_stream(partition_of(house.merchant.public_id, house.settings.streams.partitions))
+    assert row["stream"] == stream
+    await wait_until(lambda: len(house.recorder.published) == 2, "the evidence is published after the command")
+    assert house.recorder.published[1] == Pointer(stream=stream, ref=str(row["id"]))
+
+
+async def test_a_callback_that_comes_five_times_is_evidence_once(house: House) -> None:
+    content = await told_of(house)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(house.tell, content)
+    assert (await house.tell(content)).status == 200
+    assert await house.count("inbox") == 1
+    assert len(await evidence(house)) == 1
+
+
+async def test_two_callbacks_about_one_payment_are_both_kept(house: House) -> None:
+    content = await told_of(house)
+    await house.tell(content)
+    await house.tell(content | {"id": "evt_2"})
+    assert len(await evidence(house)) == 2
+
+
+@pytest.mark.parametrize("reference", ["01890000-0000-7000-8000-000000000000", "no-uuid", "x" * 100, ""])
+async def test_a_callback_about_nothing_we_know_is_kept(house: House, reference: str) -> None:
+    content = await told_of(house) | {"reference": reference}
+    assert (await house.tell(content)).status == 200
+    assert (await house.tell(content)).status == 200
+    row = await house.owner.fetchrow("SELECT our_reference, payment_id, claim::text FROM inbox")
+    assert row is not None
+    assert (row["our_reference"], row["payment_id"]) == (reference, None)
+    assert orjson.loads(row["claim"])["amount"] == 1250
+    assert await evidence(house) == []
+
+
+async def test_a_psp_may_speak_of_its_own_operations_only(house: House) -> None:
+    content = await told_of(house)
+    await house.owner.execute("UPDATE operations SET psp = 'other'")
+    assert (await house.tell(content)).status == 200
+    assert await evidence(house) == []
+
+
+async def test_a_badly_signed_callback_is_refused_and_not_kept(house: House) -> None:
+    reply = await house.tell(await told_of(house), signature="00")
+    assert (reply.status, reply.code) == (401, "callback_signature_invalid")
+    assert await house.count("inbox") == 0
+
+
+@pytest.mark.parametrize("change", [{"outcome": "perhaps"}, {"reference": "a\0b"}, {"id": "evt\0"}])
+async def test_a_signed_callback_that_makes_no_sense_is_refused(house: House, change: dict[str, str]) -> None:
+    reply = await house.tell(await told_of(house) | change)
+    assert (reply.status, reply.code) == (400, "callback_malformed")
+    assert await house.count("inbox") == 0
+
+
+async def test_an_unknown_psp_is_not_found(house: House) -> None:
+    assert (await house.tell(await told_of(house), psp="other")).code == "not_found"
+
+
+async def test_a_callback_that_is_too_large_is_refused(house: House) -> None:
+    assert (await house.tell({"id": "x" * 20_000})).code == "body_too_large"
+
+
+async def test_a_callback_is_kept_while_redis_is_away(house: House) -> None:
+    content = await told_of(house)
+    house.recorder.is_away = True
+    assert (await house.tell(content)).status == 200
+    assert len(await evidence(house)) == 1
