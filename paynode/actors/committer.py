@@ -22,7 +22,7 @@ from paynode.domain.road import Change, Pointer, commands_stream
 
 
 class Books(Protocol):
-    """Writes a batch whole or not at all. Raises: Fenced, Conflict, Unavailable, Poison (it can never be written)."""
+    """Writes a batch whole or not at all. Raises: Fenced, Conflict, Unavailable, Poison (the database refuses it)."""
 
     async def commit(self, batch: Batch) -> None: ...
 
@@ -45,6 +45,7 @@ class Run(Protocol):
     def fail(self, error: Exception) -> None: ...
     def settle(self, decided: Sequence[Decided]) -> None: ...
     async def acknowledge(self, entry_ids: Sequence[str]) -> None: ...
+    async def set_aside(self, entry_id: str, error: Poison) -> None: ...
 
 
 class CommitterObserver(Protocol):
@@ -84,6 +85,7 @@ class Committer:
         self._observer = observer
         self._new_id = new_id
         self._batch_size = batch_size
+        self._limit = batch_size  # halved while something is looked for that the database refuses
         self._waiting: deque[_Waiting] = deque()
         self._arrived = anyio.Event()
         self._taken = anyio.Event()
@@ -107,7 +109,7 @@ class Committer:
 
     def _take(self) -> list[_Waiting]:
         taken: list[_Waiting] = []
-        while self._waiting and len(taken) < self._batch_size:
+        while self._waiting and len(taken) < self._limit:
             waiting = self._waiting.popleft()
             if not waiting.run.has_failed:  # what it decided after the failure stands on what was not written
                 taken.append(waiting)
@@ -127,15 +129,41 @@ class Committer:
         except Fenced as error:
             self._fail([one for one in waiting if one.run.lease.partition in error.partitions], error)
             # The others' part was rolled back with it: it goes first in the next batch.
-            self._waiting.extendleft(reversed([one for one in waiting if not one.run.has_failed]))
-            self._arrived.set()
-        except (Transient, Poison) as error:
+            self._put_back([one for one in waiting if not one.run.has_failed])
+        except Transient as error:
             self._fail(waiting, error)
+        except Poison as error:
+            await self._isolate(waiting, error)
         else:
+            self._limit = min(2 * self._limit, self._batch_size)
             self._observer.committed(len(waiting), time.perf_counter() - begun)
             for run, decided in _by_run(waiting):
                 run.settle(decided)
             await sender.send(_Written(batch, waiting))
+
+    def _put_back(self, waiting: Sequence[_Waiting]) -> None:
+        self._waiting.extendleft(reversed(waiting))
+        self._arrived.set()
+
+    async def _isolate(self, waiting: Sequence[_Waiting], error: Poison) -> None:
+        """Try again with half of them, until one message stands alone: all of its neighbours are innocent.
+
+        That one is taken off the road and not claimed: evidence of money is never thrown away. Its row stays in the
+        outbox, where its age is seen, and the relay brings it again and again, ever more rarely. What has no row is
+        shown on the dead-letter stream at least.
+        """
+        self._observer.commit_failed(len(waiting), error)
+        if len(waiting) > 1:
+            self._limit = len(waiting) // 2
+            self._put_back(waiting)
+            return
+        [one] = waiting
+        letter = one.decided.booked.effects.letter
+        try:
+            await self._road.bury([] if letter is None else [letter])
+            await one.run.set_aside(one.decided.entry_id, error)
+        except Transient as away:
+            one.run.fail(away)  # it meets it again
 
     def _fail(self, waiting: Sequence[_Waiting], error: Exception) -> None:
         self._observer.commit_failed(len(waiting), error)

@@ -11,7 +11,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from paynode.actors.gateway import Attempts, PspActor
 from paynode.domain.attempts import Conclusion, GatewayCommand
-from paynode.domain.errors import Transient
+from paynode.domain.errors import Poison, Transient
 from paynode.domain.message import Unreadable
 from paynode.domain.road import Entry, Pointer
 from paynode.runtime.backoff import Backoff
@@ -83,10 +83,10 @@ class Dispatcher:
         self._queue_size = queue_size
         self._reclaim_idle_ms = reclaim_idle_ms
         self._backoff = backoff
-        self._in_hand: set[str] = set()
+        self._in_hand: dict[str, str] = {}  # rows, each with the entry by which it came
         self._not_begun: list[_Delivery] = []
         # As many as there are hands: each waits for one conclusion.
-        self._endings: Grouper[_Ended, None] = Grouper(self._end, group_size_max=hands, waiting_max=hands)
+        self._endings: Grouper[_Ended, Poison | None] = Grouper(self._end, group_size_max=hands, waiting_max=hands)
 
     async def run(self, stop: Stop) -> None:
         """Perform commands until `stop`, then finish those in hand. Complete when it returns."""
@@ -130,21 +130,24 @@ class Dispatcher:
                 await self._backoff.pause()
 
     async def _bring(self, entries: Sequence[Entry], sender: MemoryObjectSendStream[_Delivery]) -> None:
-        fresh = [entry for entry in entries if entry.id not in self._in_hand]
-        refs = [entry.ref for entry in fresh if entry.ref is not None]
+        refs = [entry.ref for entry in entries if entry.ref is not None and entry.ref not in self._in_hand]
         found = await self._attempts.commands(refs) if refs else {}
         gone = []
-        for entry in fresh:
+        for entry in entries:
+            if entry.ref is not None and entry.ref in self._in_hand:
+                if self._in_hand[entry.ref] != entry.id:
+                    gone.append(entry.id)  # a second pointer to the same row: the first one brings it to its end
+                continue
             match found.get(entry.ref) if entry.ref is not None else None:
-                case GatewayCommand() as command:
-                    self._in_hand.add(entry.id)
+                case GatewayCommand() as command if command.order.psp == self._psp:
+                    self._in_hand[command.ref] = entry.id
                     await sender.send(_Delivery(entry, command))
                 case Unreadable() as what:
                     # It stays in the outbox, where it is seen: only the committer may write dead letters.
                     self._observer.unreadable(what)
                     gone.append(entry.id)
-                case None:
-                    gone.append(entry.id)  # concluded already, trimmed away, or no pointer of ours
+                case _:
+                    gone.append(entry.id)  # concluded already, trimmed away, another PSP's, or no pointer of ours
         if gone:
             await self._feed.acknowledge(gone)
 
@@ -158,27 +161,41 @@ class Dispatcher:
                     continue
                 try:
                     await self._perform(delivery)
-                except (Transient, GroupFull, GroupStopped) as error:
+                except (Transient, Poison, GroupFull, GroupStopped) as error:
                     # The entry stays pending: it is reclaimed after its idle time, and the attempt tells what to do.
                     self._observer.dispatch_failed(self._psp, error)
                 finally:
-                    self._in_hand.discard(delivery.entry.id)
+                    del self._in_hand[delivery.command.ref]
 
     async def _perform(self, delivery: _Delivery) -> None:
         conclusion = await self._actor.perform(delivery.command)
         if conclusion is not None:
-            await self._endings.submit(_Ended(delivery.entry.id, conclusion))
+            refused = await self._endings.submit(_Ended(delivery.entry.id, conclusion))
+            if refused is not None:
+                raise refused
             self._observer.concluded(self._psp, conclusion)
 
-    async def _end(self, ended: Sequence[_Ended]) -> Sequence[None]:
-        """Conclude many commands in one transaction, then publish their evidence, then acknowledge them."""
+    async def _end(self, ended: Sequence[_Ended]) -> Sequence[Poison | None]:
+        """Conclude many commands in one transaction; what the database refuses together, each alone.
+
+        An answer that nobody can store is as good as lost: its attempt stays open until its deadline, and is in doubt.
+        """
+        try:
+            await self._conclude(ended)
+        except Poison as poison:
+            if len(ended) == 1:
+                return [poison]
+            return [refused for one in ended for refused in await self._end([one])]
+        return [None] * len(ended)
+
+    async def _conclude(self, ended: Sequence[_Ended]) -> None:
+        """Conclude, then publish the evidence, then acknowledge the commands."""
         pointers = await self._attempts.conclude([one.conclusion for one in ended])
         try:
             await self._road.publish(pointers)
             await self._feed.acknowledge([one.entry_id for one in ended])
         except Transient as error:
             self._observer.dispatch_failed(self._psp, error)  # concluded all the same: the relay brings the evidence
-        return [None] * len(ended)
 
 
 def _pointer(stream: str, delivery: _Delivery) -> Pointer:

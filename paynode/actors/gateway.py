@@ -33,7 +33,7 @@ class Psp(Protocol):
 
 
 class Attempts(Protocol):
-    """What the gateway writes. Raises: Unavailable."""
+    """What the gateway writes. Raises: Unavailable; `conclude` also Poison (what is to be stored cannot be)."""
 
     async def commands(self, refs: Sequence[str]) -> Mapping[str, GatewayCommand | Unreadable]: ...
     async def claim(self, claims: Sequence[Claim]) -> Sequence[bool]: ...
@@ -110,10 +110,13 @@ class PspActor:
             return self._conclusion(command, attempt.id, answer if is_news else None, Source.INQUIRY)
         if answer is None:
             answer = await self._send_again(attempt)
-        return self._conclusion(command, attempt.id, answer, Source.INQUIRY)
+        return None if answer is None else self._conclusion(command, attempt.id, answer, Source.INQUIRY)
 
-    async def _send_again(self, attempt: Attempt) -> Answer:
+    async def _send_again(self, attempt: Attempt) -> Answer | None:
         """The PSP never saw it: the stored bytes once more, with the same key, while it recognises that key.
+
+        None when another process is sending them. To conclude "not found" now would end the command under its feet:
+        its answer would be thrown away, and a third could begin to send.
 
         "Never saw it" may become untrue a moment later, which is why another key or another PSP is out of the
         question, and why an answer that is not definite leaves the doubt as it was.
@@ -122,7 +125,7 @@ class PspActor:
             return Answer(outcome=Outcome.UNKNOWN, reason="not_found")
         send_by, deadline = self._instants()
         if not await self._attempts.claim_resend(attempt.id):
-            return Answer(outcome=Outcome.UNKNOWN, reason="not_found")
+            return None
         answer = await self._psp.send(attempt.request, send_by=send_by, deadline=deadline)
         if answer.outcome is Outcome.NOT_SENT:
             return Answer(outcome=Outcome.UNKNOWN, reason=f"not_sent_again: {answer.reason}")

@@ -39,7 +39,7 @@ class Feeds(Protocol):
 class Shelf(Protocol):
     """What the database holds. Raises: Unavailable."""
 
-    async def messages(self, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]: ...
+    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]: ...
     async def payments(self, payment_ids: Sequence[str]) -> Mapping[str, Payment]: ...
     async def books(self, merchant_ids: Sequence[str]) -> Mapping[str, MerchantBooks]: ...
 
@@ -153,6 +153,11 @@ class PartitionRun:
             await self._feed.acknowledge(entry_ids)
             self._settled.set()
 
+    async def set_aside(self, entry_id: str, error: Poison) -> None:
+        """The database refuses what this entry led to: begin anew behind it, for all that was decided later is void."""
+        await self.acknowledge([entry_id])
+        self.fail(error)
+
     async def submit(self, decided: Sequence[Decided]) -> None:
         """Pass on what an actor decided."""
         await self._committer.submit(self, decided)
@@ -188,7 +193,7 @@ class PartitionRun:
 
     async def _take_in(self, entries: Sequence[Entry], group: TaskGroup) -> None:
         refs = self._sort_out(entries)
-        found = await self._shelf.messages(list(refs.values()))
+        found = await self._shelf.messages(self._stream, list(refs.values()))
         deliveries, unreadable, gone = [], [], []
         for entry in entries:
             ref = refs.get(entry.id)
@@ -199,7 +204,7 @@ class PartitionRun:
                 case Unreadable() as what:
                     unreadable.append((entry.id, what))
                 case None:
-                    gone.append(entry.id)  # processed already, or the same row twice in hand
+                    gone.append(entry.id)  # processed already, the same row twice in hand, or a row of another stream
                     if ref is not None:
                         self._refs.pop(ref, None)
         await self.acknowledge(gone)

@@ -15,7 +15,9 @@ class Outbox(Protocol):
     """What is not processed yet. Raises: Unavailable."""
 
     async def take_due(self, count: int) -> Sequence[Pointer]: ...
-    async def find_old(self, *, after_s: float, max_s: float, count: int) -> Sequence[Published]: ...
+    async def find_old(
+        self, *, after_s: float, max_s: float, count: int, before_ms: Mapping[str, int]
+    ) -> Sequence[Published]: ...
     async def mark_republished(self, refs: Sequence[str]) -> None: ...
 
 
@@ -112,10 +114,21 @@ class Relay:
         self._observer.swept(len(due), len(missing))
 
     async def _missing(self) -> list[Pointer]:
-        rules = self._rules
-        old = await self._outbox.find_old(
-            after_s=rules.republish_after_s, max_s=rules.republish_max_s, count=rules.sweep_size
-        )
-        streams = {row.pointer.stream for row in old}
-        first = {stream: await self._road.first_entry_ms(stream) for stream in streams}
-        return lost(old, first, margin_ms=int(rules.republish_after_s * 1000))
+        """Old rows whose entries are gone.
+
+        A page may be full of rows that only wait. So once more, without those of the streams that are known by then,
+        until a page shows no new stream: their number bounds the pages.
+        """
+        rules, margin_ms = self._rules, int(self._rules.republish_after_s * 1000)
+        first: dict[str, int | None] = {}
+        while True:
+            old = await self._outbox.find_old(
+                after_s=rules.republish_after_s,
+                max_s=rules.republish_max_s,
+                count=rules.sweep_size,
+                before_ms={stream: ms - margin_ms for stream, ms in first.items() if ms is not None},
+            )
+            unseen = {row.pointer.stream for row in old} - first.keys()
+            first |= {stream: await self._road.first_entry_ms(stream) for stream in unseen}
+            if not unseen or len(old) < rules.sweep_size:
+                return lost(old, first, margin_ms=margin_ms)

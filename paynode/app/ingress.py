@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from paynode.app.parts import backoff_of, sim_psp, tell_ready
+from paynode.app.parts import backoff_of, settle_memory, sim_psp, tell_ready
 from paynode.app.watching import readiness_of
 from paynode.config import Settings
 from paynode.domain.errors import Transient
@@ -47,6 +47,7 @@ async def run_ingress(settings: Settings) -> None:
     ):
         await tasks.start(stop_on_signal, stop)
         tasks.start_soon(_listen, listening, ingress.waiters.changed, backoff_of(settings))
+        settle_memory()
         tell_ready()
         await stop.wait()
         tasks.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 
@@ -43,6 +44,16 @@ def policy_of(settings: Settings) -> Policy:
 def backoff_of(settings: Settings) -> Backoff:
     """How long the loops of a worker pause after a failure."""
     return Backoff(min_ms=settings.worker.retry_min_ms, max_ms=settings.worker.retry_max_ms)
+
+
+def settle_memory() -> None:
+    """Tell the garbage collector that what was loaded so far stays, and to look less often.
+
+    A request or a message leaves no cycles behind; collecting every 700 allocations costs some 10 % of the ingress.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def tell_ready() -> None:

@@ -14,7 +14,7 @@ from paynode.actors.dispatch import Dispatcher
 from paynode.actors.gateway import PspActor
 from paynode.actors.ownership import Ownership
 from paynode.actors.partition import PartitionConsumer
-from paynode.app.parts import backoff_of, jitter_ms, new_id, now_ms, policy_of, sim_psp, tell_ready
+from paynode.app.parts import backoff_of, jitter_ms, new_id, now_ms, policy_of, settle_memory, sim_psp, tell_ready
 from paynode.app.watching import admin_port
 from paynode.config import Settings
 from paynode.domain.attempts import Claim
@@ -55,6 +55,7 @@ async def run_worker(settings: Settings, roles: Iterable[str]) -> None:
                 await _start_merchants(settings, worker_id, commands, observer, stop, stack, work)
             if "gateway" in roles:
                 await _start_gateway(settings, worker_id, commands, observer, stop, stack, work)
+            settle_memory()
             tell_ready()
             signals.start_soon(_insist, stop, settings.worker.drain_s, work.cancel_scope)
         signals.cancel_scope.cancel()

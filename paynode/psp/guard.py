@@ -7,6 +7,7 @@ proof: it was refused before there was a connection.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
@@ -16,6 +17,11 @@ from paynode.psp.breaker import Breaker, State
 
 _SEND: Final = "sale"
 _FIND: Final = "inquiry"
+
+# What a row can hold and its reader takes: characters of a text, and an integer of 64 bits.
+_TEXT_MAX: Final = 8192
+_INTEGER_MAX: Final = 2**63 - 1
+_NOT_TEXT: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class Adapter(Protocol):
@@ -110,10 +116,22 @@ class GuardedPsp:
             return refused
         begun = self._clock()
         try:
-            answer = await call()
+            answer = _storable(await call())
             permit.report(has_failed=answer is not None and answer.is_psp_failure)
         finally:
             permit.give_back()
         self._observer.called(self._name, operation, answer, self._clock() - begun)
         self._observer.breaker_is(self._name, operation, breaker.state)
         return answer
+
+
+def _storable(answer: Answer | None) -> Answer | None:
+    """An answer that no row could hold was not understood: no adapter's carelessness may stop the gateway."""
+    if answer is None:
+        return None
+    texts = (answer.reference, answer.currency, answer.page_url, answer.reason)
+    numbers = (answer.amount, answer.psp_at_ms)
+    is_storable = all(
+        text is None or (len(text) <= _TEXT_MAX and not _NOT_TEXT.search(text)) for text in texts
+    ) and all(number is None or abs(number) <= _INTEGER_MAX for number in numbers)
+    return answer if is_storable else Answer(outcome=Outcome.UNKNOWN, reason="answer_invalid", is_psp_failure=True)

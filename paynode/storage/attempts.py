@@ -69,11 +69,18 @@ class PostgresAttempts:
         return row is not None
 
     async def conclude(self, conclusions: Sequence[Conclusion]) -> Sequence[Pointer]:
-        """End commands; returns the pointers of the evidence that is to be published now."""
-        async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(
-                _SQL["conclude_commands"], orjson.dumps([self._conclusion(c) for c in conclusions]).decode()
-            )
+        """End commands; returns the pointers of the evidence that is to be published now.
+
+        Raises: Poison when one of them says what no row can hold; then none of them has ended.
+        """
+        try:
+            ended = orjson.dumps([self._conclusion(c) for c in conclusions]).decode()
+            async with borrowed(self._pool) as connection:
+                rows = await connection.fetch(_SQL["conclude_commands"], ended)
+        except orjson.JSONEncodeError as error:
+            raise Poison("answer_invalid", str(error)) from error
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            raise Poison("refused_by_database", f"{type(error).__name__} ({error.sqlstate})") from error
         return [Pointer(stream=row["stream"], ref=row["id"]) for row in rows]
 
     def _claim(self, claim: Claim) -> dict[str, object]:

@@ -6,7 +6,25 @@ WHERE id = ANY($1::uuid[])
 
 -- name: claim_attempts
 -- The claim of sending: committed before the first byte leaves, one per operation unless nothing was sent. The command
--- must still be there: a delivery that comes late must not begin again what is already concluded.
+-- must still be there: a delivery that comes late must not begin again what is already concluded. Locked, because it may
+-- be in the middle of being concluded: a snapshot still shows the row, and the claim waits on an attempt that then ends
+-- as not sent, which frees the way for a sending that nobody would hear of.
+WITH input AS (
+    SELECT *
+    FROM jsonb_to_recordset($1::jsonb) AS i (
+        id uuid, command_id uuid, operation_id uuid, payment_id uuid, psp text, path text, request text, gateway text,
+        send_within_s double precision, call_deadline_s double precision
+    )
+),
+
+command AS MATERIALIZED (
+    SELECT o.id
+    FROM outbox AS o
+    INNER JOIN input AS i ON i.command_id = o.id
+    ORDER BY o.id
+    FOR KEY SHARE OF o
+)
+
 INSERT INTO psp_attempts (
     id, operation_id, payment_id, psp, path, request, gateway, send_by, deadline_at
 )
@@ -14,11 +32,8 @@ SELECT
     c.id, c.operation_id, c.payment_id, c.psp, c.path, convert_to(c.request, 'UTF8'), c.gateway,
     clock_timestamp() + c.send_within_s * interval '1 second',
     clock_timestamp() + (c.send_within_s + c.call_deadline_s) * interval '1 second'
-FROM jsonb_to_recordset($1::jsonb) AS c (
-    id uuid, command_id uuid, operation_id uuid, payment_id uuid, psp text, path text, request text, gateway text,
-    send_within_s double precision, call_deadline_s double precision
-)
-INNER JOIN outbox AS o ON o.id = c.command_id
+FROM input AS c
+WHERE c.command_id IN (SELECT id FROM command)
 ORDER BY c.operation_id
 ON CONFLICT (operation_id) WHERE outcome IS DISTINCT FROM 'not_sent' DO NOTHING
 RETURNING operation_id::text AS operation_id, id::text AS id
@@ -43,13 +58,15 @@ RETURNING id::text AS id
 
 -- name: conclude_commands
 -- The end of a command in one statement: the row goes, the attempt has its outcome, the evidence begins its way. The
--- deletion is the claim: whoever finds the row gone writes nothing.
+-- deletion is the claim: whoever finds the row gone writes nothing. A command that was delivered twice may end twice in
+-- one statement, which would delete one row and insert two pieces of evidence: of the two the one that knows more.
 WITH input AS (
-    SELECT *
+    SELECT DISTINCT ON (i.command_id) *
     FROM jsonb_to_recordset($1::jsonb) AS i (
         command_id uuid, attempt_id uuid, outcome text, reason text, psp_reference text, evidence_id uuid,
         evidence_stream text, merchant_id uuid, payment_id uuid, operation_id uuid, evidence text
     )
+    ORDER BY i.command_id, i.outcome IS NULL, i.outcome = 'unknown'
 ),
 
 gone AS (
@@ -65,7 +82,10 @@ attempt AS (
         outcome = i.outcome, reason = i.reason, psp_reference = i.psp_reference, concluded_at = clock_timestamp()
     FROM input AS i
     INNER JOIN gone AS g ON g.id = i.command_id
-    WHERE a.id = i.attempt_id AND (a.outcome IS NULL OR a.outcome IN ('unknown', 'pending'))
+    -- A command that ends without an answer changes no attempt: it would be open again, and nobody would end it.
+    WHERE
+        a.id = i.attempt_id AND i.outcome IS NOT NULL
+        AND (a.outcome IS NULL OR a.outcome IN ('unknown', 'pending'))
 )
 
 INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body, published_at)

@@ -17,13 +17,16 @@ from paynode.storage.queries import load
 
 _SQL: Final = load("books")
 
+# Beginnings of SQLSTATE that speak of what was to be written: a value no column takes, a CHECK, a size beyond a limit.
+_OF_THE_BATCH: Final = ("22", "23", "54")
+
 
 class PostgresBooks:
     """A committer's own database session: never a pool's, never through a pooler, made again after every failure.
 
     Its errors: Fenced (some lease is not ours: nothing was written), Conflict (somebody wrote first: load again),
-    Unavailable (nothing was written), Poison (a CHECK or a type refused it). An ambiguous COMMIT never leaves here: it
-    is settled first.
+    Unavailable (nothing was written), Poison (a CHECK or a type refused something in it). An ambiguous COMMIT never
+    leaves here: it is settled first.
     """
 
     def __init__(self, settings: Settings, *, name: str) -> None:
@@ -40,7 +43,7 @@ class PostgresBooks:
             await self._settle(batch)
         except asyncpg.PostgresError as error:
             await self.aclose()
-            raise Poison("refused_by_database", f"{type(error).__name__} ({error.sqlstate})") from error
+            raise _refusal(error) from error
         except BaseException:
             # Whatever state the session is in, the next batch gets a new one; the server rolls this one back.
             await self.aclose()
@@ -89,9 +92,11 @@ class PostgresBooks:
             self._settings.worker.lease_s,
             batch.id,
         )
-        lost = {lease.partition for lease in batch.leases} - {row["partition"] for row in rows}
+        # By epoch too: of two leases on one partition, which an owner that was stopped may hold, one is over.
+        kept = {(row["partition"], row["epoch"]) for row in rows}
+        lost = frozenset(lease.partition for lease in batch.leases if (lease.partition, lease.epoch) not in kept)
         if lost:
-            raise Fenced(frozenset(lost))
+            raise Fenced(lost)
 
     async def _settle(self, batch: Batch) -> None:
         """Find out whether the batch was committed: returns if it was.
@@ -113,15 +118,26 @@ class PostgresBooks:
         raise Conflict("the batch whose COMMIT was cut off was not committed")
 
 
+def _refusal(error: asyncpg.PostgresError) -> Poison | Unavailable:
+    """What would refuse every batch (a right, a table that is missing) is no message's fault: it waits to be mended."""
+    what = f"{type(error).__name__} ({error.sqlstate})"
+    is_of_the_batch = (error.sqlstate or "").startswith(_OF_THE_BATCH)
+    return Poison("refused_by_database", what) if is_of_the_batch else Unavailable(what)
+
+
 async def _write(session: Session, batch: Batch) -> None:
-    """All rows of a batch. Each count is compared: what was decided upon must be what is there."""
+    """All rows of a batch. Each count is compared: what was decided upon must be what is there.
+
+    But for inquiries, of which one may wait already, and for letters, which may have been written before.
+    """
     await _execute(session, "claim_effects", list(batch.claims), expected=len(batch.claims))
     await _execute(session, "insert_evidence", batch_rows.evidence(batch), expected=len(batch.facts))
     await _execute(session, "update_payments", batch_rows.payments(batch), expected=len(batch.payments))
     await _execute(session, "update_operations", batch_rows.operations(batch), expected=len(batch.payments))
     await _write_money(session, batch)
-    await _execute(session, "insert_commands", batch_rows.commands(batch), expected=len(batch.commands))
     await _execute(session, "insert_events", batch_rows.events(batch), expected=len(batch.events))
+    if batch.commands:
+        await session.execute(_SQL["insert_commands"], batch_rows.commands(batch))
     if batch.letters:
         await session.execute(_SQL["insert_letters"], batch_rows.letters(batch))
 

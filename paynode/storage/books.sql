@@ -4,13 +4,17 @@ DELETE FROM outbox
 WHERE id = ANY($1::uuid[])
 
 -- name: insert_evidence
--- psp_at comes in milliseconds.
+-- psp_at comes in milliseconds. It is whatever the PSP's clock said, and evidence is not refused for the time it tells:
+-- what is no instant of four-digit years is left out.
 INSERT INTO evidence (
     id, payment_id, operation_id, outcome, source, psp_reference, amount, currency, page_url, reason, psp_at
 )
 SELECT
     f.id, f.payment_id, f.operation_id, f.outcome, f.source, f.psp_reference, f.amount, f.currency, f.page_url,
-    f.reason, 'epoch'::timestamptz + f.psp_at_ms * interval '1 millisecond'
+    f.reason,
+    CASE WHEN f.psp_at_ms BETWEEN 0 AND 253402300799999
+        THEN 'epoch'::timestamptz + f.psp_at_ms * interval '1 millisecond'
+    END
 FROM jsonb_to_recordset($1::jsonb) AS f (
     id uuid, payment_id uuid, operation_id uuid, outcome text, source text, psp_reference text, amount bigint,
     currency text, page_url text, reason text, psp_at_ms bigint
@@ -85,16 +89,23 @@ FROM jsonb_to_recordset($1::jsonb) AS c (merchant_id uuid, seq bigint, hash text
 ORDER BY c.merchant_id
 
 -- name: insert_commands
--- The content is the operation's own request. A command that is due later is left to the relay.
+-- The content is the operation's own request. A command that is due later is left to the relay. Of inquiries one at a
+-- time waits for an operation: each that ends in doubt brings the next, so that one more, which a customer's return had
+-- asked for, would be one more for ever.
 INSERT INTO outbox (
     id, stream, type, merchant_id, payment_id, operation_id, body, available_at, published_at
 )
-SELECT
+SELECT DISTINCT ON (c.operation_id, c.type)
     c.id, c.stream, c.type, o.merchant_id, o.payment_id, o.id, o.request,
     clock_timestamp() + c.delay_ms * interval '1 millisecond',
     CASE WHEN c.delay_ms = 0 THEN clock_timestamp() END
 FROM jsonb_to_recordset($1::jsonb) AS c (id uuid, stream text, type text, operation_id uuid, delay_ms bigint)
 INNER JOIN operations AS o ON o.id = c.operation_id
+WHERE c.type <> 'psp.inquire' OR NOT EXISTS (
+    SELECT FROM outbox AS waiting
+    WHERE waiting.operation_id = c.operation_id AND waiting.type = c.type
+)
+ORDER BY c.operation_id, c.type, c.delay_ms
 
 -- name: insert_events
 -- One line per version of a payment.
@@ -118,7 +129,7 @@ UPDATE partitions AS p
 SET lease_until = clock_timestamp() + $3 * interval '1 second', last_batch = $4
 FROM mine
 WHERE p.partition = mine.partition
-RETURNING p.partition
+RETURNING p.partition, p.epoch
 
 -- name: learn_fate
 -- After a COMMIT that was cut off. It waits for the row lock of a session that is still committing, and it is a write

@@ -13,7 +13,10 @@ _SQL: Final = load("leases")
 
 
 class PostgresLeases:
-    """One worker's leases on partitions. Every method raises Unavailable when the server is away."""
+    """One worker's leases on partitions. Every method raises Unavailable when the server is away.
+
+    The name of each database session of the worker begins with `worker_id`.
+    """
 
     def __init__(self, pool: Pool, *, worker_id: str, lease_s: float) -> None:
         self._pool = pool
@@ -26,8 +29,12 @@ class PostgresLeases:
             return int(await connection.fetchval(_SQL["beat_heart"], self._worker_id, self._lease_s))
 
     async def take(self, count: int) -> frozenset[Lease]:
-        """At most `count` partitions that nobody owns, each under a new epoch."""
+        """At most `count` partitions that nobody owns, each under a new epoch.
+
+        What an owner that is gone may still hold of them is taken from it first.
+        """
         async with borrowed(self._pool) as connection:
+            await connection.execute(_SQL["end_sessions"], self._worker_id)
             rows = await connection.fetch(_SQL["take_leases"], self._worker_id, count, self._lease_s)
         return frozenset(Lease(partition=row["partition"], epoch=row["epoch"]) for row in rows)
 

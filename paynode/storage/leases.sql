@@ -21,6 +21,17 @@ WHERE alive_until > clock_timestamp() AND id <> $1
 DELETE FROM workers
 WHERE id = $1
 
+-- name: end_sessions
+-- An owner whose lease is over may have been stopped in the middle of a transaction: its locks would stop the next one
+-- too, for as long as the server has patience, and in COPY it has no end of it. Its sessions bear its name. If it lives
+-- after all, it loses a transaction that its epoch would refuse.
+SELECT count(pg_terminate_backend(a.pid))
+FROM pg_stat_activity AS a
+WHERE a.datname = current_database() AND a.usename = current_user AND EXISTS (
+    SELECT FROM partitions AS p
+    WHERE p.owner <> $1 AND p.lease_until < clock_timestamp() AND starts_with(a.application_name, p.owner)
+)
+
 -- name: take_leases
 -- Free or expired ones, by the database's clock and nobody else's. The epoch fences the owner before.
 WITH free AS (

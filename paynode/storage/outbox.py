@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+import orjson
 
 from paynode.domain.road import Pointer, Published
 from paynode.storage.postgres import Pool, borrowed
@@ -24,10 +26,16 @@ class PostgresOutbox:
             rows = await connection.fetch(_SQL["take_due_rows"], count)
         return [Pointer(stream=row["stream"], ref=row["id"]) for row in rows]
 
-    async def find_old(self, *, after_s: float, max_s: float, count: int) -> Sequence[Published]:
-        """Rows published more than `after_s` ago (doubled each time, up to `max_s`) and not processed since."""
+    async def find_old(
+        self, *, after_s: float, max_s: float, count: int, before_ms: Mapping[str, int]
+    ) -> Sequence[Published]:
+        """Rows published more than `after_s` ago (doubled each time, up to `max_s`) and not processed since.
+
+        Of the streams in `before_ms` only those published before that instant.
+        """
+        bounds = orjson.dumps(dict(before_ms)).decode()
         async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(_SQL["find_old_rows"], after_s, max_s, count)
+            rows = await connection.fetch(_SQL["find_old_rows"], after_s, max_s, count, bounds)
         return [
             Published(pointer=Pointer(stream=row["stream"], ref=row["id"]), at_ms=row["published_at_ms"])
             for row in rows

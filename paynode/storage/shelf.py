@@ -39,13 +39,13 @@ class PostgresShelf:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def messages(self, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]:
-        """What the pointers lead to, by outbox id; one that is missing has been processed.
+    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]:
+        """What the pointers on a stream lead to, by outbox id; one that is missing has been processed, or is another's.
 
         Raises: Unavailable.
         """
         async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(_SQL["find_messages"], refs)
+            rows = await connection.fetch(_SQL["find_messages"], refs, stream)
         return {row["id"]: _message(row) for row in rows}
 
     async def payments(self, payment_ids: Sequence[str]) -> Mapping[str, Payment]:

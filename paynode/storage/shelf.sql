@@ -1,8 +1,9 @@
 -- name: find_messages
--- A pointer whose row is gone has had its effect: the row is deleted by the effect's own transaction.
+-- A pointer whose row is gone has had its effect: the row is deleted by the effect's own transaction. Rows of other
+-- streams are not found: a pointer that stands where it does not belong must not claim what others are to do.
 SELECT id::text AS id, type, merchant_id::text AS merchant_id, body
 FROM outbox
-WHERE id = ANY($1::uuid[])
+WHERE id = ANY($1::uuid[]) AND stream = $2
 
 -- name: find_payments
 -- A payment with the one operation that charges it.

@@ -60,12 +60,14 @@ class CommandFeed:
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """Say that these are concluded, and delete them: consumers compete, so there is no oldest one to trim by.
 
+        Deleted first: cut off in between, an entry is found pending once more, and gone; the other way round it would
+        stay in the stream with nobody to look at it again.
         Raises: Unavailable; then they are delivered again, and their rows are found gone.
         """
         with translated():
             async with self._commands.pipeline(transaction=False) as pipeline:
-                pipeline.xack(self._member.stream, self._member.group, *ids)
                 pipeline.xdel(self._member.stream, *ids)
+                pipeline.xack(self._member.stream, self._member.group, *ids)
                 await pipeline.execute()
 
     async def leave(self) -> None:

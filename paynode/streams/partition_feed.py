@@ -43,7 +43,11 @@ class PartitionFeed:
         try:
             entries = await (self._read_new() if self._pending_after is None else self._read_pending())
         except GroupMissing:
-            # Whatever was in hand is in PostgreSQL and will be published again if it has not been processed.
+            # Whatever was in hand is in PostgreSQL and will be published again if it has not been processed. Where it
+            # stood says nothing of the new stream, whose ids may be lower: trimming by it would take the unread.
+            self._in_hand.clear()
+            self._acknowledged.clear()
+            self._last = (0, 0)
             await self._member.make_group(self._commands)
             return []
         known = set(self._in_hand)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from paynode.domain.message import DeadLetter
 from paynode.domain.road import CHANGES_CHANNEL, PARTITIONS_KEY, Change, Pointer, dead_stream
 from paynode.streams.client import Redis, translated
@@ -51,10 +53,32 @@ class RedisPublisher:
             await self._client.set(PARTITIONS_KEY, partitions)
 
     async def first_entry_ms(self, stream: str) -> int | None:
-        """When the oldest entry of a stream was put there, in milliseconds since 1970; None when it is empty."""
+        """When the oldest entry that still waits was put on a stream, in milliseconds since 1970; None when none does.
+
+        Not simply the stream's first: an entry that was acknowledged and, in a failure, neither deleted nor trimmed
+        stays there for ever, and would make everything after it look as if it were still on its way.
+        """
         with translated():
-            first: Any = await self._client.xrange(stream, count=1)
-        return int(first[0][0].split(b"-")[0]) if first else None
+            groups = await self._groups(stream)
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for group in groups:
+                    pipeline.xpending(stream, group["name"])
+                    pipeline.xrange(stream, min=b"(" + group["last-delivered-id"], count=1)
+                if not groups:
+                    pipeline.xrange(stream, count=1)
+                answers: Any = await pipeline.execute()
+        pending = [answer["min"] for answer in answers if isinstance(answer, dict) and answer["pending"]]
+        undelivered = [answer[0][0] for answer in answers if isinstance(answer, list) and answer]
+        return min((int(entry.split(b"-")[0]) for entry in pending + undelivered), default=None)
+
+    async def _groups(self, stream: str) -> Sequence[Any]:
+        try:
+            groups: Any = await self._client.xinfo_groups(stream)
+        except ResponseError as error:
+            if str(error) != "no such key":
+                raise
+            return ()
+        return tuple(groups)
 
 
 def _fields(letter: DeadLetter) -> dict[Any, Any]:

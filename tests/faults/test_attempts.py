@@ -1,0 +1,189 @@
+"""Deliveries that come twice, late or together: at most one sending, at most one evidence, and no attempt left open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import anyio
+import pytest
+from uuid_utils import uuid7
+
+from paynode.config import Settings
+from paynode.domain.attempts import Claim, Conclusion, GatewayCommand
+from paynode.domain.deciding import CommandKind
+from paynode.domain.errors import Poison
+from paynode.domain.money import Money
+from paynode.domain.payment import ChargeOrder, Method, Source
+from paynode.domain.psp import Answer, Outcome, PspRequest
+from paynode.observability.observers import Observer
+from paynode.psp.breaker import Breaker
+from paynode.psp.guard import GuardedPsp
+from paynode.storage.attempts import PostgresAttempts
+from paynode.storage.bodies import encode_order
+from paynode.storage.postgres import Pool, Role, Session, pool
+from tests.storage import rows
+
+APPROVED = Answer(outcome=Outcome.APPROVED, reference="ch_1", amount=1000, currency="EUR")
+PENDING = Answer(outcome=Outcome.PENDING, reference="ses_1", page_url="https://psp.example/1")
+IN_DOUBT = Answer(outcome=Outcome.UNKNOWN, reason="timeout")
+NOT_SENT = Answer(outcome=Outcome.NOT_SENT, reason="connection_refused")
+
+ORDER = ChargeOrder(
+    operation_id=str(uuid7()),
+    payment_id=str(uuid7()),
+    merchant_id=str(uuid7()),
+    psp="sim",
+    money=Money(amount=1000, currency="EUR"),
+    method=Method.TOKEN,
+    token="tok_approve",
+)
+REQUEST = PspRequest(path="/v1/charges", body=b'{"amount":1000}', idempotency_key=ORDER.operation_id)
+
+
+@pytest.fixture
+async def gateways(settings: Settings) -> AsyncIterator[Pool]:
+    """The connections of the gateway's role; whoever borrows one at a time is another process to the database."""
+    async with pool(settings, Role.GATEWAY, application_name="test") as connections:
+        yield connections
+
+
+def attempts_of(connections: Pool) -> PostgresAttempts:
+    return PostgresAttempts(connections, gateway="test", send_within_s=5, call_deadline_s=10, partitions=32)
+
+
+async def issue(owner: Session, kind: CommandKind) -> GatewayCommand:
+    """A command as the committer inserts it."""
+    row = rows.message(
+        stream="paynode:{psp-sim}:commands",
+        type=kind,
+        merchant_id=ORDER.merchant_id,
+        payment_id=ORDER.payment_id,
+        operation_id=ORDER.operation_id,
+        body=encode_order(ORDER),
+    )
+    await rows.insert(owner, "outbox", row)
+    return GatewayCommand(ref=str(row["id"]), kind=kind, order=ORDER)
+
+
+def claim_of(command: GatewayCommand) -> Claim:
+    return Claim(attempt_id=rows.new_id(), command=command, request=REQUEST)
+
+
+def ended(command: GatewayCommand, attempt_id: str, answer: Answer | None, source: Source) -> Conclusion:
+    return Conclusion(command=command, attempt_id=attempt_id, answer=answer, source=source, evidence_id=rows.new_id())
+
+
+async def concluded(owner: Session, attempts: PostgresAttempts, answer: Answer) -> str:
+    """An attempt that ended so; its id."""
+    command = await issue(owner, CommandKind.SUBMIT)
+    claim = claim_of(command)
+    assert await attempts.claim([claim]) == [True]
+    assert len(await attempts.conclude([ended(command, claim.attempt_id, answer, Source.ANSWER)])) == 1
+    return claim.attempt_id
+
+
+async def test_an_inquiry_without_news_does_not_open_an_attempt_again(owner: Session, gateways: Pool) -> None:
+    """An attempt that is open for ever makes every later inquiry about it wait for ever."""
+    attempts = attempts_of(gateways)
+    attempt_id = await concluded(owner, attempts, PENDING)
+    inquiry = await issue(owner, CommandKind.INQUIRE)
+    assert await attempts.conclude([ended(inquiry, attempt_id, None, Source.INQUIRY)]) == []
+    attempt = await attempts.find(ORDER.operation_id)
+    assert attempt is not None
+    assert attempt.outcome is Outcome.PENDING
+
+
+async def test_one_command_that_is_concluded_twice_at_once_is_one_evidence(owner: Session, gateways: Pool) -> None:
+    """Two would be two rungs of the ladder, and each rung brings the next: the inquiries would double."""
+    attempts = attempts_of(gateways)
+    attempt_id = await concluded(owner, attempts, IN_DOUBT)
+    await owner.execute("DELETE FROM outbox")  # the evidence of the doubt is on its way to the merchant's actor
+    inquiry = await issue(owner, CommandKind.INQUIRE)
+    pointers = await attempts.conclude(
+        [ended(inquiry, attempt_id, IN_DOUBT, Source.INQUIRY), ended(inquiry, attempt_id, APPROVED, Source.INQUIRY)]
+    )
+    assert len(pointers) == 1
+    [evidence] = await owner.fetch("SELECT id::text, body ->> 'outcome' AS outcome FROM outbox")
+    assert evidence["id"] == pointers[0].ref
+    attempt = await attempts.find(ORDER.operation_id)
+    assert attempt is not None
+    assert attempt.outcome == evidence["outcome"], "the attempt and the evidence tell the same"
+
+
+async def test_a_late_delivery_cannot_claim_while_its_command_is_being_concluded_as_not_sent(
+    owner: Session, gateways: Pool
+) -> None:
+    """It would send what the merchant's actor may give up at the same moment."""
+    attempts = attempts_of(gateways)
+    command = await issue(owner, CommandKind.SUBMIT)
+    first, late = claim_of(command), claim_of(command)
+    assert await attempts.claim([first]) == [True]
+    claims: list[bool] = []
+
+    async def claim_late() -> None:
+        claims.extend(await attempts.claim([late]))
+
+    async with anyio.create_task_group() as group, owner.transaction():
+        # What concluding does, held open between its row locks and its end.
+        await owner.execute("DELETE FROM outbox WHERE id = $1", command.ref)
+        await owner.execute("UPDATE psp_attempts SET outcome = 'not_sent' WHERE id = $1", first.attempt_id)
+        group.start_soon(claim_late)
+        await anyio.sleep(0.3)
+        assert claims == [], "it waits for the other's end"
+    assert claims == [False]
+
+
+UNSTORABLE = {
+    "nul": Answer(outcome=Outcome.DECLINED, reason="nul \0 in it"),
+    "surrogate": Answer(outcome=Outcome.DECLINED, reason="half of a pair \ud83d"),
+    "huge": Answer(outcome=Outcome.APPROVED, reference="ch_1", amount=2**70, currency="EUR"),
+}
+
+
+@pytest.mark.parametrize("bad", UNSTORABLE.values(), ids=UNSTORABLE.keys())
+async def test_an_answer_that_cannot_be_stored_is_poison_and_not_a_crash(
+    owner: Session, gateways: Pool, bad: Answer
+) -> None:
+    attempts = attempts_of(gateways)
+    command = await issue(owner, CommandKind.SUBMIT)
+    claim = claim_of(command)
+    assert await attempts.claim([claim]) == [True]
+    with pytest.raises(Poison):
+        await attempts.conclude([ended(command, claim.attempt_id, bad, Source.ANSWER)])
+    left = await attempts.commands([command.ref])
+    assert list(left) == [command.ref], "the command waits where it was"
+
+
+@dataclass
+class Careless:
+    """An adapter that hands on whatever the PSP said."""
+
+    answer: Answer
+    idempotent_for_s: float = 60.0
+
+    def prepare_charge(
+        self, *, operation_id: str, amount: int, currency: str, token: str, description: str
+    ) -> PspRequest:
+        return REQUEST
+
+    def prepare_session(
+        self, *, operation_id: str, amount: int, currency: str, return_url: str, description: str
+    ) -> PspRequest:
+        return REQUEST
+
+    async def send(self, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
+        return self.answer
+
+    async def find(self, our_reference: str, *, deadline: float) -> Answer | None:
+        return self.answer
+
+
+@pytest.mark.parametrize("bad", UNSTORABLE.values(), ids=UNSTORABLE.keys())
+async def test_an_answer_that_cannot_be_stored_is_a_doubt_and_a_failure_of_the_psp(bad: Answer) -> None:
+    breaker = Breaker(failures_max=5, open_s=1)
+    psp = GuardedPsp("careless", Careless(bad), Observer(), new_breaker=lambda: breaker, clock=time.monotonic)
+    for answer in (await psp.send(REQUEST, send_by=0, deadline=0), await psp.find("op", deadline=0)):
+        assert answer is not None
+        assert (answer.outcome, answer.is_psp_failure) == (Outcome.UNKNOWN, True)

@@ -1,0 +1,147 @@
+"""A partition's reader when the committer stands still, and when Redis begins anew."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from paynode.actors.committer import Committer
+from paynode.actors.partition import PartitionConsumer
+from paynode.app.parts import backoff_of, jitter_ms, new_id, now_ms, policy_of
+from paynode.config import Settings
+from paynode.domain.batch import Batch, Lease
+from paynode.domain.booking import MerchantBooks, Surroundings
+from paynode.domain.message import Message, Unreadable
+from paynode.domain.money import FeePlan
+from paynode.domain.payment import Fact, Payment, Source
+from paynode.domain.psp import Outcome
+from paynode.domain.road import Entry, events_stream
+from paynode.observability.observers import Observer
+from paynode.runtime.stopping import Stop
+from paynode.streams.client import Redis, commands_client
+from paynode.streams.partition_feed import RedisFeeds
+from paynode.streams.publisher import RedisPublisher
+
+LEASE = Lease(partition=7, epoch=1)
+STREAM = events_stream(LEASE.partition)
+
+
+class Endless:
+    """A feed that always has a thousand entries more, each of another merchant."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._in_hand: deque[str] = deque()
+
+    @property
+    def in_hand(self) -> int:
+        return len(self._in_hand)
+
+    async def read(self) -> Sequence[Entry]:
+        await checkpoint()
+        entries = [Entry(id=f"{next(self._numbers)}-0", fields={"ref": new_id()}) for _ in range(1000)]
+        self._in_hand.extend(entry.id for entry in entries)
+        return entries
+
+    async def acknowledge(self, ids: Sequence[str]) -> None:
+        raise AssertionError("nothing is ever committed")
+
+
+class Shelf:
+    """Knows every row, and no payment: each message is buried, which is as much to commit as any."""
+
+    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]:
+        return {ref: _message(ref) for ref in refs}
+
+    async def payments(self, payment_ids: Sequence[str]) -> Mapping[str, Payment]:
+        return {}
+
+    async def books(self, merchant_ids: Sequence[str]) -> Mapping[str, MerchantBooks]:
+        fees = FeePlan(fixed=0, basis_points=0)
+        return {merchant_id: MerchantBooks(merchant_id=merchant_id, fees=fees) for merchant_id in merchant_ids}
+
+
+def _message(ref: str) -> Message:
+    fact = Fact(event_id=ref, payment_id=ref, operation_id=ref, outcome=Outcome.UNKNOWN, source=Source.ANSWER)
+    return Message(ref=ref, merchant_id=ref, fact=fact)
+
+
+class StandsStill:
+    """Books of a database that does not answer."""
+
+    async def commit(self, batch: Batch) -> None:
+        await anyio.sleep_forever()
+
+
+async def test_what_is_read_ahead_of_a_committer_that_stands_still_is_bounded(
+    settings: Settings, redis_url: str
+) -> None:
+    """Every merchant's mailbox has room of its own: a backlog of many merchants would fill the memory with them."""
+    feed, observer, policy = Endless(), Observer(), policy_of(settings)
+
+    class Feeds:
+        @asynccontextmanager
+        async def open(self, partition: int) -> AsyncIterator[Endless]:
+            yield feed
+
+    def around(lease: Lease) -> Surroundings:
+        return Surroundings(now_ms=now_ms(), new_id=new_id, jitter_ms=jitter_ms, epoch=lease.epoch, policy=policy)
+
+    async with commands_client(at(settings, redis_url)) as commands, anyio.create_task_group() as group:
+        committer = Committer(StandsStill(), RedisPublisher(commands), observer, new_id=new_id, batch_size=100)
+        consumer = PartitionConsumer(
+            Feeds(), Shelf(), [committer], around, observer, mailbox_size=2000, new_backoff=lambda: backoff_of(settings)
+        )
+        group.start_soon(committer.run)
+        group.start_soon(consumer.consume, LEASE, Stop())
+        await anyio.sleep(1.5)
+        first = feed.in_hand
+        await anyio.sleep(0.3)
+        assert feed.in_hand == first, "it goes on reading"
+        assert 1000 <= first <= 20_000
+        group.cancel_scope.cancel()
+
+
+async def test_a_stream_that_begins_anew_with_lower_ids_is_not_trimmed_by_those_of_before(
+    settings: Settings, redis_url: str, road: Redis
+) -> None:
+    """A failover to a node whose clock is behind, or an emptied Redis whose clock was set back."""
+    settings = at(settings, redis_url)
+    async with commands_client(settings) as commands, RedisFeeds(settings, commands).open(LEASE.partition) as feed:
+        assert await feed.read() == []  # no group yet: it makes one
+        await road.xadd(STREAM, {"ref": new_id()}, id="2000-0")
+        [before] = await read_some(feed.read)
+        await road.flushdb()
+        assert await feed.read() == []
+        for number in (1, 2):
+            await road.xadd(STREAM, {"ref": new_id()}, id=f"1000-{number}")
+        await feed.acknowledge([before.id])  # its commit was under way
+        assert await road.xlen(STREAM) == 2, "nobody has read them yet"
+        [first, second] = await read_some(feed.read)
+        await road.xadd(STREAM, {"ref": new_id()}, id="1000-3")
+        await feed.acknowledge([second.id, first.id])
+        assert await road.xlen(STREAM) == 1
+        [third] = await read_some(feed.read)
+        await feed.acknowledge([third.id])
+        assert feed.in_hand == await road.xlen(STREAM) == 0
+
+
+async def read_some(read: Callable[[], Awaitable[Sequence[Entry]]]) -> Sequence[Entry]:
+    with anyio.fail_after(5):
+        while not (entries := await read()):
+            pass
+    return entries
+
+
+def at(settings: Settings, redis_url: str) -> Settings:
+    return settings.model_copy(
+        update={
+            "redis": settings.redis.model_copy(update={"url": redis_url}),
+            "streams": settings.streams.model_copy(update={"block_ms": 50}),
+        }
+    )

@@ -1,0 +1,133 @@
+"""The relay behind a backlog: it finds what is lost among what only waits, at a price that history does not raise."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from paynode.actors.relay import Relay, RelayRules
+from paynode.config import Settings
+from paynode.observability.observers import Observer
+from paynode.storage.leases import PostgresSingleton
+from paynode.storage.outbox import PostgresOutbox
+from paynode.storage.postgres import Role, Session, pool, session
+from paynode.storage.queries import load
+from paynode.streams.client import Redis
+from paynode.streams.publisher import RedisPublisher
+
+COMMANDS = "paynode:{psp-sim}:commands"
+EVENTS = "paynode:{p07}:events"
+SWEEP = 100
+RULES = RelayRules(interval_s=0.5, republish_after_s=1, republish_max_s=300, sweep_size=SWEEP)
+
+INSERT_ROWS = """
+INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body, published_at)
+SELECT
+    gen_random_uuid(), $1, $2, gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '{}',
+    now() - $4::int * interval '1 second'
+FROM generate_series(1, $3)
+RETURNING id::text AS id
+"""
+
+
+@pytest.fixture
+async def relay(settings: Settings, road: Redis) -> AsyncIterator[Relay]:
+    async with pool(settings, Role.GATEWAY, application_name="test") as connections:
+        singleton = PostgresSingleton(connections, name="relay", owner="test", lease_s=5)
+        yield Relay(PostgresOutbox(connections), RedisPublisher(road), singleton, Observer(), RULES, partitions=32)
+
+
+async def test_a_backlog_that_waits_does_not_hide_what_is_lost(owner: Session, road: Redis, relay: Relay) -> None:
+    """A PSP is slow and its commands pile up; meanwhile Redis has lost one piece of evidence, younger than them all."""
+    await road.xadd(COMMANDS, {"ref": "the oldest of the backlog"}, id=f"{await now_ms(road) - 60_000}-0")
+    await owner.fetch(INSERT_ROWS, COMMANDS, "psp.submit", 5 * SWEEP, 60)
+    [lost] = await owner.fetch(INSERT_ROWS, EVENTS, "psp.evidence", 1, 30)
+    await relay.run_once()
+    assert await refs(road, EVENTS) == [lost["id"]]
+    assert len(await refs(road, COMMANDS)) == 1, "and the backlog is not published into itself"
+
+
+async def test_what_was_acknowledged_and_left_lying_does_not_hide_what_is_lost(
+    owner: Session, road: Redis, relay: Relay
+) -> None:
+    """Two entries acknowledged in the wrong order by a run that failed: the later one is not trimmed by the next."""
+    at_ms = await now_ms(road) - 60_000
+    await road.xgroup_create(EVENTS, "merchants", id="0", mkstream=True)
+    for number in (1, 2):
+        await road.xadd(EVENTS, {"ref": "processed"}, id=f"{at_ms}-{number}")
+    await road.xreadgroup("merchants", "owner", {EVENTS: ">"})
+    await road.xack(EVENTS, "merchants", f"{at_ms}-1", f"{at_ms}-2")
+    [lost] = await owner.fetch(INSERT_ROWS, EVENTS, "psp.evidence", 1, 30)
+    await relay.run_once()
+    assert (await refs(road, EVENTS))[2:] == [lost["id"]]
+
+
+@pytest.mark.parametrize("is_delivered", [True, False])
+async def test_what_waits_in_a_stream_is_not_published_again(
+    owner: Session, road: Redis, relay: Relay, is_delivered: bool
+) -> None:
+    [row] = await owner.fetch(INSERT_ROWS, EVENTS, "psp.evidence", 1, 30)
+    await road.xgroup_create(EVENTS, "merchants", id="0", mkstream=True)
+    await road.xadd(EVENTS, {"ref": row["id"]}, id=f"{await now_ms(road) - 30_000}-0")
+    if is_delivered:
+        await road.xreadgroup("merchants", "owner", {EVENTS: ">"})
+    await relay.run_once()
+    assert await refs(road, EVENTS) == [row["id"]]
+
+
+async def test_all_that_is_lost_comes_back_in_some_sweeps(owner: Session, road: Redis, relay: Relay) -> None:
+    rows = await owner.fetch(INSERT_ROWS, COMMANDS, "psp.submit", 2 * SWEEP, 60)
+    rows += await owner.fetch(INSERT_ROWS, EVENTS, "psp.evidence", SWEEP // 2, 30)
+    for _ in range(3):
+        await relay.run_once()
+        await road.delete(COMMANDS, EVENTS)  # Redis forgets again: what was published just now must wait its time
+        await anyio.sleep(0.05)
+    [left] = await owner.fetch("SELECT count(*) AS n FROM outbox WHERE republished = 0")
+    assert left["n"] == 0
+    [twice] = await owner.fetch("SELECT count(*) AS n FROM outbox WHERE republished > 1")
+    assert twice["n"] == 0
+
+
+async def test_finding_what_is_old_looks_up_attempts_and_never_reads_them_all(owner: Session) -> None:
+    """300,000 attempts of the past and a backlog of 1,000 commands: 23 s, which is beyond every time-out."""
+    await owner.execute(
+        """INSERT INTO psp_attempts
+        (id, operation_id, payment_id, psp, path, request, gateway, send_by, deadline_at, outcome, concluded_at)
+        SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'sim', '/', '', 'g', now(),
+            now() + interval '1 s', 'approved', now()
+        FROM generate_series(1, 20000)"""
+    )
+    await owner.fetch(INSERT_ROWS, COMMANDS, "psp.submit", 1000, 60)
+    for statement in ("ANALYZE psp_attempts", "ANALYZE outbox"):
+        plan = await owner.fetch("EXPLAIN " + load("outbox")["find_old_rows"], 5.0, 300.0, 1000, "{}")
+        text = "\n".join(row[0] for row in plan)
+        assert "Index Scan using psp_attempts_claim" in text, text
+        assert "Seq Scan on psp_attempts" not in text, text
+        await owner.execute(statement)  # as well with statistics as without
+
+
+async def test_what_is_being_processed_right_now_does_not_hold_up_the_relay(
+    owner: Session, settings: Settings, road: Redis, relay: Relay
+) -> None:
+    """Redis forgot what a worker still has in hand: the batch that deletes the row holds its lock."""
+    rows = await owner.fetch(INSERT_ROWS, EVENTS, "psp.evidence", 2, 30)
+    async with session(settings, Role.OWNER, application_name="test") as committer, committer.transaction():
+        await committer.execute("DELETE FROM outbox WHERE id = $1", rows[0]["id"])
+        with anyio.fail_after(2):
+            await relay.run_once()
+    assert rows[1]["id"] in await refs(road, EVENTS)
+    left = await owner.fetch("SELECT id::text AS id, republished FROM outbox")
+    assert [(row["id"], row["republished"]) for row in left] == [(rows[1]["id"], 1)]
+
+
+async def refs(road: Redis, stream: str) -> list[str]:
+    # The client's own types cover three protocols at once.
+    entries: list[tuple[bytes, dict[bytes, bytes]]] = await road.xrange(stream)  # type: ignore[assignment]
+    return [fields[b"ref"].decode() for _, fields in entries]
+
+
+async def now_ms(road: Redis) -> int:
+    seconds, micros = await road.time()
+    return int(seconds) * 1000 + int(micros) // 1000

@@ -1,0 +1,133 @@
+"""Owners that are stopped and come back: what they hold is taken from them, and what they want is refused."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from paynode.config import Settings
+from paynode.domain.ids import MERCHANT, public
+from paynode.domain.partition import partition_of
+from paynode.storage.batch_rows import ENTRY_COLUMNS
+from paynode.storage.postgres import Role, Session, connect
+from tests.faults.running import epochs, said, start, until_quiet
+from tests.support.installation import Installation
+from tests.support.laws import check_laws
+from tests.support.load import History, pay_many
+from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
+
+LEASE_S = 1.0
+PARTITIONS = 32
+
+
+async def test_a_worker_that_was_stopped_commits_nothing_and_charges_nobody_twice(bare: Installation) -> None:
+    merchants, history = await bare.merchants(20), History()
+    tokens = ("tok_approve", "tok_slow_700", "tok_approve")  # some call is always under way
+    await start(bare, "psp-sim", "serve", "worker", "worker", "scheduler")
+    [first, second] = [process for process in bare.processes if process.verb == "worker"]
+    async with anyio.create_task_group() as load:
+        load.start_soon(lambda: pay_many(bare, merchants, history, count=400, clients=6, tokens=tokens))
+        await wait_until(lambda: is_shared(bare), "both own sixteen partitions")
+        await wait_until(lambda: len(history.accepted) >= 100, "100 payments are accepted")
+        first.popen.send_signal(signal.SIGSTOP)
+        stopped = await bare.rows("SELECT id FROM psp_attempts WHERE outcome IS NULL")
+        await anyio.sleep(3 * LEASE_S)
+        after = await epochs(bare)
+        written = {row["id"] for row in await bare.rows("SELECT id FROM ledger_entries")}
+        [owners] = await bare.rows("SELECT count(DISTINCT owner) AS n FROM partitions")
+        first.popen.send_signal(signal.SIGCONT)
+    assert owners["n"] == 1, "the second did not take over: the fault did not bite"
+    assert stopped, "no call was under way: the fault did not bite"
+    await until_quiet(bare)
+    assert first.popen.poll() is None, "it goes on as a worker like any other"
+    assert said(first, "partition_lost") > 0
+    assert said(second, "partitions_taken") >= 2
+    rows = await bare.rows("SELECT id, merchant_id::text AS merchant_id, epoch FROM ledger_entries")
+    late = [row for row in rows if row["id"] not in written]
+    assert late, "nothing was booked after it came back"
+    for row in late:
+        assert row["epoch"] >= after[partition_of(public(MERCHANT, row["merchant_id"]), PARTITIONS)], "L13"
+    assert len(history.accepted) == 400, history.refused
+    await check_laws(bare, history.accepted)
+
+
+async def test_a_worker_that_is_cut_off_from_the_database_is_overtaken_and_comes_back(
+    bare: Installation, to_database: Proxy
+) -> None:
+    """Silence, not an error: what it had sent arrives late, in the middle of somebody else's time."""
+    merchants, history = await bare.merchants(20), History()
+    await start(bare, "psp-sim", "serve", "scheduler", "worker")
+    [silenced] = await start(bare, "worker", database=to_database)
+    async with anyio.create_task_group() as load:
+        load.start_soon(lambda: pay_many(bare, merchants, history, count=300, clients=4))
+        await wait_until(lambda: is_shared(bare), "both own sixteen partitions")
+        to_database.hold()
+        await wait_until(lambda: has_one_owner(bare), "the other has taken over", 5)
+        await anyio.sleep(LEASE_S)
+        to_database.release()
+    assert to_database.bitten["held"] > 0, "the fault did not bite"
+    await until_quiet(bare)
+    await wait_until(lambda: said(silenced, "partition_lost") > 0, "it has noticed", 30)
+    assert len(history.accepted) == 300, history.refused
+    await check_laws(bare, history.accepted)
+
+
+@pytest.mark.parametrize("where", ["in the middle of COPY", "between the lease and COMMIT"])
+async def test_what_an_owner_holds_that_stopped_in_its_transaction_is_taken_from_it(
+    bare: Installation, owner: Session, where: str
+) -> None:
+    merchants, history = await bare.merchants(5), History()
+    await start(bare, "psp-sim", "serve", "worker --roles gateway")
+    await pay_many(bare, merchants, history, count=10, clients=5)
+    await wait_until(lambda: has_evidence(bare, 10), "the PSP has answered")
+    await owner.execute("UPDATE partitions SET owner = 'ghost', epoch = 1, lease_until = clock_timestamp()")
+    async with ghost(bare.settings, where):
+        await start(bare, "worker --roles merchants", "scheduler")
+        # Far below the ten seconds after which the server ends an idle transaction, and one in COPY never.
+        await until_quiet(bare, 6)
+    await check_laws(bare, history.accepted)
+
+
+@asynccontextmanager
+async def ghost(settings: Settings, where: str) -> AsyncIterator[None]:
+    """A committer's session that goes no further: its process has been stopped."""
+    stuck = await connect(settings, Role.COMMITTER, application_name="ghost-committer-0")
+    try:
+        async with anyio.create_task_group() as group:
+            await stuck.execute("BEGIN")
+            await stuck.execute("DELETE FROM outbox WHERE type = 'psp.evidence'")
+            if where == "in the middle of COPY":
+                group.start_soon(copy_for_ever, stuck)
+            else:
+                await stuck.execute("UPDATE partitions SET lease_until = clock_timestamp() + interval '1 hour'")
+            yield
+            group.cancel_scope.cancel()
+    finally:
+        stuck.terminate()
+
+
+async def copy_for_ever(stuck: Session) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        await anyio.sleep_forever()
+        yield b""
+
+    await stuck.copy_to_table("ledger_entries", source=never(), columns=ENTRY_COLUMNS)
+
+
+async def is_shared(bare: Installation) -> bool:
+    rows = await bare.rows("SELECT count(*) AS n FROM partitions GROUP BY owner")
+    return [row["n"] for row in rows] == [16, 16]
+
+
+async def has_one_owner(bare: Installation) -> bool:
+    return len(await bare.rows("SELECT FROM partitions GROUP BY owner")) == 1
+
+
+async def has_evidence(bare: Installation, count: int) -> bool:
+    rows = await bare.rows("SELECT count(*) FILTER (WHERE type = 'psp.evidence') AS n, count(*) AS all FROM outbox")
+    return bool(rows[0]["n"] == rows[0]["all"] >= count)
