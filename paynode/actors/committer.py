@@ -45,7 +45,6 @@ class Run(Protocol):
     def fail(self, error: Exception) -> None: ...
     def settle(self, decided: Sequence[Decided]) -> None: ...
     async def acknowledge(self, entry_ids: Sequence[str]) -> None: ...
-    async def set_aside(self, entry_id: str, error: Poison) -> None: ...
 
 
 class CommitterObserver(Protocol):
@@ -53,6 +52,7 @@ class CommitterObserver(Protocol):
 
     def committed(self, messages: int, seconds: float) -> None: ...
     def commit_failed(self, messages: int, error: Exception) -> None: ...
+    def buried(self, letters: Sequence[DeadLetter]) -> None: ...
     def telling_failed(self, error: Exception) -> None: ...
 
 
@@ -137,6 +137,7 @@ class Committer:
         else:
             self._limit = min(2 * self._limit, self._batch_size)
             self._observer.committed(len(waiting), time.perf_counter() - begun)
+            self._observer.buried(batch.letters)
             for run, decided in _by_run(waiting):
                 run.settle(decided)
             await sender.send(_Written(batch, waiting))
@@ -161,7 +162,8 @@ class Committer:
         letter = one.decided.booked.effects.letter
         try:
             await self._road.bury([] if letter is None else [letter])
-            await one.run.set_aside(one.decided.entry_id, error)
+            await one.run.acknowledge([one.decided.entry_id])
+            one.run.fail(error)  # it begins anew behind this entry: all that it decided later is void
         except Transient as away:
             one.run.fail(away)  # it meets it again
 

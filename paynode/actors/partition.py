@@ -153,11 +153,6 @@ class PartitionRun:
             await self._feed.acknowledge(entry_ids)
             self._settled.set()
 
-    async def set_aside(self, entry_id: str, error: Poison) -> None:
-        """The database refuses what this entry led to: begin anew behind it, for all that was decided later is void."""
-        await self.acknowledge([entry_id])
-        self.fail(error)
-
     async def submit(self, decided: Sequence[Decided]) -> None:
         """Pass on what an actor decided."""
         await self._committer.submit(self, decided)

@@ -14,8 +14,8 @@ from paynode.config import Settings
 from paynode.observability.observers import Observer
 from paynode.runtime.stopping import Stop, stop_on_signal
 from paynode.storage.census import PgCensus
-from paynode.storage.leases import PostgresSingleton
-from paynode.storage.outbox import PostgresOutbox
+from paynode.storage.leases import PgSingleton
+from paynode.storage.outbox import PgOutbox
 from paynode.storage.postgres import Role, pool
 from paynode.streams.client import commands_client, refuse_eviction
 from paynode.streams.publisher import RedisPublisher
@@ -35,9 +35,9 @@ async def run_scheduler(settings: Settings) -> None:
         commands = await stack.enter_async_context(commands_client(settings))
         await refuse_eviction(commands)
         database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=owner))
-        singleton = PostgresSingleton(database, name="relay", owner=owner, lease_s=settings.relay.lease_s)
+        singleton = PgSingleton(database, name="relay", owner=owner, lease_s=settings.relay.lease_s)
         relay = Relay(
-            PostgresOutbox(database),
+            PgOutbox(database),
             RedisPublisher(commands),
             singleton,
             observer,

@@ -26,11 +26,11 @@ from paynode.psp.guard import GuardedPsp
 from paynode.psp.sim import SimPsp
 from paynode.runtime.grouping import Grouper
 from paynode.runtime.stopping import Stop, stop_on_signal
-from paynode.storage.attempts import PostgresAttempts
-from paynode.storage.books import PostgresBooks
-from paynode.storage.leases import PostgresLeases, count_partitions
+from paynode.storage.attempts import PgAttempts
+from paynode.storage.books import PgBooks
+from paynode.storage.leases import PgLeases, count_partitions
 from paynode.storage.postgres import Role, pool
-from paynode.storage.shelf import PostgresShelf
+from paynode.storage.shelf import PgShelf
 from paynode.streams.client import Redis, commands_client, reader_client, refuse_eviction
 from paynode.streams.command_feed import CommandFeed
 from paynode.streams.partition_feed import RedisFeeds
@@ -77,7 +77,9 @@ async def _start_merchants(
     stack: AsyncExitStack,
     work: TaskGroup,
 ) -> None:
-    database = await stack.enter_async_context(pool(settings, Role.COMMITTER, application_name=worker_id))
+    database = await stack.enter_async_context(
+        pool(settings, Role.COMMITTER, application_name=worker_id, is_by_key=True)
+    )
     partitions = await count_partitions(database)
     if partitions != settings.streams.partitions:
         raise PartitionsDiffer(
@@ -90,12 +92,12 @@ async def _start_merchants(
 
     committers = []
     for number in range(settings.worker.committers):
-        books = PostgresBooks(settings, name=f"{worker_id}-committer-{number}")
+        books = PgBooks(settings, name=f"{worker_id}-committer-{number}")
         stack.push_async_callback(books.aclose)
         committers.append(Committer(books, road, observer, new_id=new_id, batch_size=settings.worker.batch_size))
     consumer = PartitionConsumer(
         RedisFeeds(settings, commands),
-        PostgresShelf(database),
+        PgShelf(database),
         committers,
         around,
         observer,
@@ -103,7 +105,7 @@ async def _start_merchants(
         new_backoff=lambda: backoff_of(settings),
     )
     ownership = Ownership(
-        PostgresLeases(database, worker_id=worker_id, lease_s=settings.worker.lease_s),
+        PgLeases(database, worker_id=worker_id, lease_s=settings.worker.lease_s),
         consumer.consume,
         observer,
         partitions=partitions,
@@ -129,11 +131,11 @@ async def _start_gateway(
     stack: AsyncExitStack,
     work: TaskGroup,
 ) -> None:
-    database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=worker_id))
+    database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=worker_id, is_by_key=True))
     reader = await stack.enter_async_context(reader_client(settings))
     gateway = settings.gateway
     adapter = await stack.enter_async_context(sim_psp(settings))
-    attempts = PostgresAttempts(
+    attempts = PgAttempts(
         database,
         gateway=worker_id,
         send_within_s=gateway.send_within_s,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -10,18 +10,23 @@ import structlog
 from paynode.domain.attempts import Conclusion
 from paynode.domain.batch import Lease
 from paynode.domain.census import Census
+from paynode.domain.deciding import CommandKind
 from paynode.domain.ids import PAYMENT, public
-from paynode.domain.message import Unreadable
+from paynode.domain.message import DeadLetter, Unreadable
 from paynode.domain.psp import Answer
 from paynode.observability.metrics import (
     BATCH_SECONDS,
     BATCH_SIZE,
+    DEAD_LETTERS,
     DEAD_LETTERS_KEPT,
     OLDEST_UNKNOWN_SECONDS,
     OLDEST_UNPROCESSED_SECONDS,
+    PARTITION_TAKEOVERS,
     PARTITIONS_OWNED,
     PSP_BREAKER,
     PSP_CALL_SECONDS,
+    PSP_IN_FLIGHT,
+    PSP_RETRIES,
     UNKNOWN_OUTCOMES,
 )
 
@@ -36,9 +41,10 @@ class Observer:
 
     # -- ownership ------------------------------------------------------------------------------------------------
 
-    def taken(self, leases: Collection[Lease]) -> None:
-        """Partitions are ours now."""
+    def taken(self, leases: Mapping[Lease, str | None]) -> None:
+        """Partitions are ours now, each with the owner who did not give it back."""
         PARTITIONS_OWNED.inc(len(leases))
+        PARTITION_TAKEOVERS.inc(sum(owner is not None for owner in leases.values()))
         self._log.info("partitions_taken", count=len(leases), partitions=sorted(lease.partition for lease in leases))
 
     def lost(self, lease: Lease) -> None:
@@ -70,11 +76,21 @@ class Observer:
         """A batch was not written."""
         self._log.warning("commit_failed", messages=messages, error=str(error))
 
+    def buried(self, letters: Sequence[DeadLetter]) -> None:
+        """Messages that can never work are kept aside."""
+        for letter in letters:
+            DEAD_LETTERS.labels(letter.what.reason).inc()
+            self._log.error("dead_letter", stream=letter.stream, entry_id=letter.entry_id, reason=letter.what.reason)
+
     def telling_failed(self, error: Exception) -> None:
         """A batch was written and could not be told to the world."""
         self._log.warning("telling_failed", error=str(error))
 
     # -- gateway --------------------------------------------------------------------------------------------------
+
+    def calling(self, psp: str, change: int) -> None:
+        """A call begins (1) or ends (-1)."""
+        PSP_IN_FLIGHT.labels(psp).inc(change)
 
     def called(self, psp: str, operation: str, answer: Answer | None, seconds: float) -> None:
         """A PSP was called, or an inquiry found nothing."""
@@ -88,6 +104,8 @@ class Observer:
     def concluded(self, psp: str, conclusion: Conclusion) -> None:
         """A command ended: the canonical line of a delivery."""
         answer, order = conclusion.answer, conclusion.command.order
+        if conclusion.command.kind is CommandKind.INQUIRE:
+            PSP_RETRIES.labels(psp).inc()
         self._log.info(
             "command_concluded",
             psp=psp,

@@ -42,6 +42,7 @@ class Adapter(Protocol):
 class CallObserver(Protocol):
     """Hears of calls and breakers."""
 
+    def calling(self, psp: str, change: int) -> None: ...
     def called(self, psp: str, operation: str, answer: Answer | None, seconds: float) -> None: ...
     def breaker_is(self, psp: str, operation: str, state: State) -> None: ...
 
@@ -115,11 +116,13 @@ class GuardedPsp:
         if permit is None:
             return refused
         begun = self._clock()
+        self._observer.calling(self._name, 1)
         try:
             answer = _storable(await call())
             permit.report(has_failed=answer is not None and answer.is_psp_failure)
         finally:
             permit.give_back()
+            self._observer.calling(self._name, -1)
         self._observer.called(self._name, operation, answer, self._clock() - begun)
         self._observer.breaker_is(self._name, operation, breaker.state)
         return answer

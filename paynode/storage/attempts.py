@@ -23,7 +23,7 @@ from paynode.storage.queries import load
 _SQL: Final = load("attempts")
 
 
-class PostgresAttempts:
+class PgAttempts:
     """One gateway process's attempts. Every method raises Unavailable when the server is away.
 
     `send_within_s`: after the claim, until the request must have been written; `call_deadline_s`: from then on,

@@ -21,7 +21,7 @@ _SQL: Final = load("books")
 _OF_THE_BATCH: Final = ("22", "23", "54")
 
 
-class PostgresBooks:
+class PgBooks:
     """A committer's own database session: never a pool's, never through a pooler, made again after every failure.
 
     Its errors: Fenced (some lease is not ours: nothing was written), Conflict (somebody wrote first: load again),
@@ -57,7 +57,7 @@ class PostgresBooks:
 
     async def _connected(self) -> Session:
         if self._session is None or self._session.is_closed():
-            self._session = await connect(self._settings, Role.COMMITTER, application_name=self._name)
+            self._session = await connect(self._settings, Role.COMMITTER, application_name=self._name, is_by_key=True)
         return self._session
 
     async def _transact(self, session: Session, batch: Batch) -> None:

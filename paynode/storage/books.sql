@@ -42,19 +42,14 @@ WHERE o.id = c.operation_id
 
 -- name: update_wallets
 -- One write per wallet and batch. Locked in order: writers that take several rows in any order deadlock each other.
-WITH change AS (
-    SELECT *
+WITH change AS MATERIALIZED (
+    SELECT c.*
     FROM jsonb_to_recordset($1::jsonb) AS c (
         merchant_id uuid, currency text, pending bigint, available bigint, reserve bigint, held bigint,
         version bigint, base_version bigint
     )
-),
-
-locked AS MATERIALIZED (
-    SELECT w.merchant_id, w.currency
-    FROM wallets AS w
-    INNER JOIN change AS c ON c.merchant_id = w.merchant_id AND c.currency = w.currency
-    ORDER BY w.merchant_id, w.currency
+    INNER JOIN wallets AS w ON w.merchant_id = c.merchant_id AND w.currency = c.currency
+    ORDER BY c.merchant_id, c.currency
     FOR NO KEY UPDATE OF w
 )
 
@@ -62,7 +57,6 @@ UPDATE wallets AS w
 SET
     pending = c.pending, available = c.available, reserve = c.reserve, held = c.held, version = c.version
 FROM change AS c
-INNER JOIN locked AS l ON l.merchant_id = c.merchant_id AND l.currency = c.currency
 WHERE w.merchant_id = c.merchant_id AND w.currency = c.currency AND w.version = c.base_version
 
 -- name: insert_wallets

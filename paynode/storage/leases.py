@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from paynode.domain.batch import Lease
@@ -12,7 +12,7 @@ from paynode.storage.queries import load
 _SQL: Final = load("leases")
 
 
-class PostgresLeases:
+class PgLeases:
     """One worker's leases on partitions. Every method raises Unavailable when the server is away.
 
     The name of each database session of the worker begins with `worker_id`.
@@ -28,15 +28,15 @@ class PostgresLeases:
         async with borrowed(self._pool) as connection:
             return int(await connection.fetchval(_SQL["beat_heart"], self._worker_id, self._lease_s))
 
-    async def take(self, count: int) -> frozenset[Lease]:
-        """At most `count` partitions that nobody owns, each under a new epoch.
+    async def take(self, count: int) -> Mapping[Lease, str | None]:
+        """At most `count` partitions that nobody owns, each under a new epoch; with the owner who did not give it back.
 
         What an owner that is gone may still hold of them is taken from it first.
         """
         async with borrowed(self._pool) as connection:
             await connection.execute(_SQL["end_sessions"], self._worker_id)
             rows = await connection.fetch(_SQL["take_leases"], self._worker_id, count, self._lease_s)
-        return frozenset(Lease(partition=row["partition"], epoch=row["epoch"]) for row in rows)
+        return {Lease(partition=row["partition"], epoch=row["epoch"]): row["owner_before"] for row in rows}
 
     async def keep(self, leases: Iterable[Lease]) -> frozenset[Lease]:
         """Renew the leases; returns those that are still ours."""
@@ -68,7 +68,7 @@ async def count_partitions(pool: Pool) -> int:
         return int(await connection.fetchval(_SQL["count_partitions"]))
 
 
-class PostgresSingleton:
+class PgSingleton:
     """The lease on doing something that only one process does at a time. Raises Unavailable."""
 
     def __init__(self, pool: Pool, *, name: str, owner: str, lease_s: float) -> None:

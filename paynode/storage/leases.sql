@@ -35,7 +35,7 @@ WHERE a.datname = current_database() AND a.usename = current_user AND EXISTS (
 -- name: take_leases
 -- Free or expired ones, by the database's clock and nobody else's. The epoch fences the owner before.
 WITH free AS (
-    SELECT partition
+    SELECT partition, owner
     FROM partitions
     WHERE owner IS NULL OR lease_until < clock_timestamp()
     ORDER BY partition
@@ -47,7 +47,7 @@ UPDATE partitions AS p
 SET owner = $1, epoch = p.epoch + 1, lease_until = clock_timestamp() + $3 * interval '1 second'
 FROM free
 WHERE p.partition = free.partition
-RETURNING p.partition, p.epoch
+RETURNING p.partition, p.epoch, free.owner AS owner_before
 
 -- name: keep_leases
 -- What is returned is still ours. Locked in order, as the batches lock them.

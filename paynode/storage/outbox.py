@@ -14,7 +14,7 @@ from paynode.storage.queries import load
 _SQL: Final = load("outbox")
 
 
-class PostgresOutbox:
+class PgOutbox:
     """Reads and marks rows; never deletes one. Every method raises Unavailable when the server is away."""
 
     def __init__(self, pool: Pool) -> None:

@@ -39,6 +39,18 @@ _CLOSE_S: Final = 2.0
 # client that gives up first learns nothing about what became of it.
 _GRACE_S: Final = 2.0
 
+# For sessions whose statements find every row by a key, a few at a time. PostgreSQL cannot see that: it takes a JSON
+# argument for a hundred rows and a table that nobody has analysed yet for a small one, reads all of it, and keeps that
+# plan while the table grows. What is left when these are off is the look-up by an index, row by row: a bitmap scan
+# always has a key, an index scan need not.
+_BY_KEY: Final = {
+    "enable_seqscan": "off",
+    "enable_indexscan": "off",
+    "enable_indexonlyscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
 # Seconds to wait for a free connection of a pool.
 _WAIT_S: Final = 5.0
 
@@ -70,14 +82,23 @@ _CONFLICT_CODES: Final = frozenset(
 
 
 async def connect(
-    settings: Settings, role: Role, *, application_name: str, statement_timeout_ms: int | None = None
+    settings: Settings,
+    role: Role,
+    *,
+    application_name: str,
+    statement_timeout_ms: int | None = None,
+    is_by_key: bool = False,
 ) -> Session:
     """A session of the caller's own. `statement_timeout_ms` replaces the configured one (0: no limit).
+
+    `is_by_key` is for one whose statements all find their rows by a key.
 
     Raises: Unavailable; asyncpg's own error when the log-in is refused, which no waiting cures.
     """
     with translated():
-        return await asyncpg.connect(**_arguments(settings, role, application_name, statement_timeout_ms))
+        return await asyncpg.connect(
+            **_arguments(settings, role, application_name, statement_timeout_ms, is_by_key=is_by_key)
+        )
 
 
 @asynccontextmanager
@@ -104,15 +125,18 @@ async def close(connection: Session) -> None:
 
 @asynccontextmanager
 async def pool(
-    settings: Settings, role: Role, *, application_name: str, size: int | None = None
+    settings: Settings, role: Role, *, application_name: str, size: int | None = None, is_by_key: bool = False
 ) -> AsyncIterator[Pool]:
-    """A pool of at most `size` connections; one is opened at once, so that a wrong URL shows at the start."""
+    """A pool of at most `size` connections; one is opened at once, so that a wrong URL shows at the start.
+
+    `is_by_key` as for `connect`.
+    """
     with translated():
         opened = await asyncpg.create_pool(
             min_size=1,
             max_size=size or settings.database.pool_size,
             reset=_nothing_to_reset,
-            **_arguments(settings, role, application_name, None),
+            **_arguments(settings, role, application_name, None, is_by_key=is_by_key),
         )
     try:
         yield opened
@@ -203,7 +227,7 @@ def _is_our_mistake(error: asyncpg.InterfaceError) -> bool:
 
 
 def _arguments(
-    settings: Settings, role: Role, application_name: str, statement_timeout_ms: int | None
+    settings: Settings, role: Role, application_name: str, statement_timeout_ms: int | None, *, is_by_key: bool
 ) -> dict[str, Any]:
     limits = settings.database
     statement_ms = limits.statement_timeout_ms if statement_timeout_ms is None else statement_timeout_ms
@@ -222,5 +246,6 @@ def _arguments(
             "lock_timeout": str(limits.lock_timeout_ms),
             # A process that is stopped amid a transaction must not keep its locks.
             "idle_in_transaction_session_timeout": str(statement_ms),
+            **(_BY_KEY if is_by_key else {}),
         },
     }

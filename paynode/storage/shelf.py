@@ -33,7 +33,7 @@ from paynode.storage.queries import load
 _SQL: Final = load("shelf")
 
 
-class PostgresShelf:
+class PgShelf:
     """Reads for the merchants' actors."""
 
     def __init__(self, pool: Pool) -> None:

@@ -14,7 +14,7 @@ from paynode.actors.merchant import Decided
 from paynode.domain.batch import Batch, Booked, Lease
 from paynode.domain.booking import Effects, IssuedCommand
 from paynode.domain.deciding import CommandKind
-from paynode.domain.errors import Poison, Unavailable
+from paynode.domain.errors import Unavailable
 from paynode.domain.message import DeadLetter, Unreadable
 from paynode.domain.road import Change, Pointer
 
@@ -122,16 +122,13 @@ class ScriptedRun:
         await checkpoint()
         if self.is_road_away:
             raise Unavailable("redis")
-        assert set(entry_ids) <= set(self.settled), "settled first: then it may leave the hands"
-        self.acknowledged += entry_ids
-        self.log += [f"acknowledge {entry_id}" for entry_id in entry_ids]
-
-    async def set_aside(self, entry_id: str, error: Poison) -> None:
-        await checkpoint()
-        if self.is_road_away:
-            raise Unavailable("redis")
-        self.log += [f"set aside {entry_id}"]
-        self.fail(error)
+        # Settled first: then it may leave the hands. Else it is taken off the road without having been written.
+        for entry_id in entry_ids:
+            if entry_id in self.settled:
+                self.acknowledged.append(entry_id)
+                self.log.append(f"acknowledge {entry_id}")
+            else:
+                self.log.append(f"set aside {entry_id}")
 
 
 @dataclass
@@ -147,6 +144,9 @@ class Observer:
 
     def commit_failed(self, messages: int, error: Exception) -> None:
         self.failures.append(error)
+
+    def buried(self, letters: Sequence[DeadLetter]) -> None:
+        """Letters are looked at where they are put."""
 
     def telling_failed(self, error: Exception) -> None:
         self.untold.append(error)

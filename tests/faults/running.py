@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import anyio
 
-from tests.support.installation import Installation, Process
+from tests.support.installation import Installation, Merchant, Process
+from tests.support.load import History, pay_many
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
+
+# Payments of a round, and seconds after which a fault that has not bitten never will.
+_ROUND = 40
+_GIVE_UP_S = 15.0
 
 
 async def start(
@@ -23,6 +31,33 @@ async def start(
         environment["PAYNODE_REDIS__URL"] = redis.through(installation.settings.redis.url)
     # In a thread: it waits for the process, which waits for the proxies, which live in this loop.
     return [await anyio.to_thread.run_sync(partial(installation.start, verb, **environment)) for verb in verbs]
+
+
+async def pay_until(
+    installation: Installation,
+    merchants: Sequence[Merchant],
+    history: History,
+    is_enough: Callable[[], bool],
+    *,
+    tokens: Sequence[str] = ("tok_approve",),
+    prefix: str = "round",
+) -> int:
+    """Pay in rounds until the fault has bitten often enough, on a machine of any speed; how many payments that were."""
+    give_up_at = time.monotonic() + _GIVE_UP_S
+    for number in count(1):
+        await pay_many(
+            installation,
+            merchants,
+            history,
+            count=_ROUND,
+            clients=8,
+            tokens=tokens,
+            prefix=f"{prefix}-{number}",
+        )
+        if is_enough():
+            return number * _ROUND
+        assert time.monotonic() < give_up_at, "the fault did not bite"
+    raise AssertionError("numbers do not end")
 
 
 async def until_quiet(installation: Installation, timeout: float = 40.0) -> None:

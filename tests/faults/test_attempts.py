@@ -20,7 +20,7 @@ from paynode.domain.psp import Answer, Outcome, PspRequest
 from paynode.observability.observers import Observer
 from paynode.psp.breaker import Breaker
 from paynode.psp.guard import GuardedPsp
-from paynode.storage.attempts import PostgresAttempts
+from paynode.storage.attempts import PgAttempts
 from paynode.storage.bodies import encode_order
 from paynode.storage.postgres import Pool, Role, Session, pool
 from tests.storage import rows
@@ -49,8 +49,8 @@ async def gateways(settings: Settings) -> AsyncIterator[Pool]:
         yield connections
 
 
-def attempts_of(connections: Pool) -> PostgresAttempts:
-    return PostgresAttempts(connections, gateway="test", send_within_s=5, call_deadline_s=10, partitions=32)
+def attempts_of(connections: Pool) -> PgAttempts:
+    return PgAttempts(connections, gateway="test", send_within_s=5, call_deadline_s=10, partitions=32)
 
 
 async def issue(owner: Session, kind: CommandKind) -> GatewayCommand:
@@ -75,7 +75,7 @@ def ended(command: GatewayCommand, attempt_id: str, answer: Answer | None, sourc
     return Conclusion(command=command, attempt_id=attempt_id, answer=answer, source=source, evidence_id=rows.new_id())
 
 
-async def concluded(owner: Session, attempts: PostgresAttempts, answer: Answer) -> str:
+async def concluded(owner: Session, attempts: PgAttempts, answer: Answer) -> str:
     """An attempt that ended so; its id."""
     command = await issue(owner, CommandKind.SUBMIT)
     claim = claim_of(command)

@@ -19,7 +19,7 @@ from paynode.observability.observers import Observer
 from paynode.runtime.backoff import Backoff
 from paynode.runtime.grouping import Grouper
 from paynode.runtime.stopping import Stop
-from paynode.storage.attempts import PostgresAttempts
+from paynode.storage.attempts import PgAttempts
 from paynode.storage.bodies import encode_order
 from paynode.storage.postgres import Role, Session, pool
 from paynode.streams.client import Redis, commands_client, reader_client
@@ -62,7 +62,7 @@ async def psp(settings: Settings, redis_url: str) -> AsyncIterator[Psp]:
         reader_client(settings) as reader,
         anyio.create_task_group() as group,
     ):
-        attempts = PostgresAttempts(database, gateway="test", send_within_s=5, call_deadline_s=10, partitions=32)
+        attempts = PgAttempts(database, gateway="test", send_within_s=5, call_deadline_s=10, partitions=32)
         claims: Grouper[Claim, bool] = Grouper(attempts.claim, group_size_max=8, waiting_max=8)
         actor = PspActor(psp, attempts, claims, new_id=rows.new_id, send_within_s=5, call_deadline_s=10)
         dispatcher = Dispatcher(

@@ -17,7 +17,7 @@ from paynode.domain.payment import Fact, Source
 from paynode.domain.psp import Outcome
 from paynode.domain.road import events_stream
 from paynode.storage.bodies import encode_fact
-from paynode.storage.books import PostgresBooks
+from paynode.storage.books import PgBooks
 from paynode.storage.postgres import Session
 from paynode.streams.client import Redis
 from tests.faults.running import said, start, until_quiet
@@ -80,7 +80,7 @@ async def test_only_what_is_to_be_written_can_be_at_fault(
     """A deployment that forgot a right must not set every message aside, one after the other."""
     await owner.execute("UPDATE partitions SET owner = 'test', epoch = 1")
     await owner.execute(trouble)
-    books = PostgresBooks(settings, name="test")
+    books = PgBooks(settings, name="test")
     with pytest.raises(kind):
         await books.commit(empty_batch(Lease(partition=0, epoch=1)))
     await books.aclose()
@@ -89,7 +89,7 @@ async def test_only_what_is_to_be_written_can_be_at_fault(
 async def test_a_batch_under_two_epochs_of_one_partition_is_fenced(settings: Settings, owner: Session) -> None:
     """An owner that was stopped may have lost a partition and taken it again before its old run has noticed."""
     await owner.execute("UPDATE partitions SET owner = 'test', epoch = 3")
-    books = PostgresBooks(settings, name="test")
+    books = PgBooks(settings, name="test")
     with pytest.raises(Fenced) as fenced:
         await books.commit(empty_batch(Lease(partition=0, epoch=1), Lease(partition=0, epoch=3)))
     assert fenced.value.partitions == {0}
@@ -106,7 +106,7 @@ async def test_one_inquiry_at_a_time_waits_for_an_operation(settings: Settings, 
         kind = CommandKind.INQUIRE
         return IssuedCommand(id=rows.new_id(), kind=kind, operation_id=operation_id, psp="sim", delay_ms=delay_ms)
 
-    books = PostgresBooks(settings, name="test")
+    books = PgBooks(settings, name="test")
     for commands in ((inquiry(2000), inquiry(1000)), (inquiry(3000),)):
         await books.commit(replace(empty_batch(Lease(partition=0, epoch=1)), id=rows.new_id(), commands=commands))
     await books.aclose()

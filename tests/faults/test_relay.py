@@ -10,8 +10,8 @@ import pytest
 from paynode.actors.relay import Relay, RelayRules
 from paynode.config import Settings
 from paynode.observability.observers import Observer
-from paynode.storage.leases import PostgresSingleton
-from paynode.storage.outbox import PostgresOutbox
+from paynode.storage.leases import PgSingleton
+from paynode.storage.outbox import PgOutbox
 from paynode.storage.postgres import Role, Session, pool, session
 from paynode.storage.queries import load
 from paynode.streams.client import Redis
@@ -35,8 +35,8 @@ RETURNING id::text AS id
 @pytest.fixture
 async def relay(settings: Settings, road: Redis) -> AsyncIterator[Relay]:
     async with pool(settings, Role.GATEWAY, application_name="test") as connections:
-        singleton = PostgresSingleton(connections, name="relay", owner="test", lease_s=5)
-        yield Relay(PostgresOutbox(connections), RedisPublisher(road), singleton, Observer(), RULES, partitions=32)
+        singleton = PgSingleton(connections, name="relay", owner="test", lease_s=5)
+        yield Relay(PgOutbox(connections), RedisPublisher(road), singleton, Observer(), RULES, partitions=32)
 
 
 async def test_a_backlog_that_waits_does_not_hide_what_is_lost(owner: Session, road: Redis, relay: Relay) -> None:
