@@ -16,14 +16,14 @@ async def test_a_worker_killed_in_mid_batch_loses_and_doubles_nothing(installati
     merchants, history = await installation.merchants(10), History()
     [first] = [process for process in installation.processes if process.verb == "worker"]
     async with anyio.create_task_group() as load:
-        load.start_soon(lambda: pay_many(installation, merchants, history, count=900, clients=16))
-        for done in (150, 400):
+        load.start_soon(lambda: pay_many(installation, merchants, history, count=500, clients=16))
+        for done in (100, 250):
             await wait_until(partial(_has_accepted, history, done), f"{done} payments are accepted")
             before = await _epoch(installation)
             first.kill()
             first = installation.start("worker")
             await wait_until(partial(_has_risen, installation, before), "the new worker owns the partitions")
-    assert len(history.accepted) == 900, history.refused
+    assert len(history.accepted) == 500, history.refused
     await installation.until_settled()
     assert await _epoch(installation) >= 3, "no partition was ever taken over: the fault did not bite"
     await check_laws(installation, history.accepted)
@@ -45,11 +45,11 @@ async def _has_risen(installation: Installation, before: int) -> bool:
 async def test_redis_may_forget_everything_under_load(installation: Installation) -> None:
     merchants, history = await installation.merchants(10), History()
     async with anyio.create_task_group() as load:
-        load.start_soon(lambda: pay_many(installation, merchants, history, count=900, clients=16))
-        for done in (150, 350, 550):
+        load.start_soon(lambda: pay_many(installation, merchants, history, count=500, clients=16))
+        for done in (100, 200, 300):
             await wait_until(partial(_has_accepted, history, done), f"{done} payments are accepted")
             await installation.flush_redis()
-    assert len(history.accepted) == 900, history.refused
+    assert len(history.accepted) == 500, history.refused
     await installation.until_settled()
     await check_laws(installation, history.accepted)
     republished = sum(
@@ -93,12 +93,12 @@ async def test_two_workers_share_the_partitions_and_one_takes_over_when_the_othe
         return list((await owners()).values()) == [32]
 
     async with anyio.create_task_group() as load:
-        load.start_soon(lambda: pay_many(installation, merchants, history, count=600, clients=16))
+        load.start_soon(lambda: pay_many(installation, merchants, history, count=400, clients=16))
         await wait_until(is_shared, "both own sixteen partitions", 5)
-        await wait_until(lambda: len(history.accepted) >= 300, "300 payments are accepted")
+        await wait_until(lambda: len(history.accepted) >= 200, "200 payments are accepted")
         assert second.stop() == 0
         await wait_until(is_taken_over, "the first owns all of them again", 5)
-    assert len(history.accepted) == 600, history.refused
+    assert len(history.accepted) == 400, history.refused
     await installation.until_settled()
     await check_laws(installation, history.accepted)
 

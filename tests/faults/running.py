@@ -23,14 +23,23 @@ _GIVE_UP_S = 15.0
 async def start(
     installation: Installation, *verbs: str, database: Proxy | None = None, redis: Proxy | None = None
 ) -> list[Process]:
-    """Start verbs, each when the one before is ready; through the proxies that are given."""
+    """Start verbs, side by side; through the proxies that are given."""
     environment = {}
     if database is not None:
         environment["PAYNODE_DATABASE__URL"] = database.through(installation.settings.database.url)
     if redis is not None:
         environment["PAYNODE_REDIS__URL"] = redis.through(installation.settings.redis.url)
-    # In a thread: it waits for the process, which waits for the proxies, which live in this loop.
-    return [await anyio.to_thread.run_sync(partial(installation.start, verb, **environment)) for verb in verbs]
+    started: dict[str, Process] = {}
+
+    async def start_one(verb: str) -> None:
+        # In a thread: it waits for the process, which waits for the proxies, which live in this loop.
+        started[verb] = await anyio.to_thread.run_sync(partial(installation.start, verb, **environment))
+
+    assert len({*verbs}) == len(verbs), "one of each: logs are named by verb and number"
+    async with anyio.create_task_group() as group:
+        for verb in verbs:
+            group.start_soon(start_one, verb)
+    return [started[verb] for verb in verbs]
 
 
 async def pay_until(

@@ -76,14 +76,15 @@ async def test_a_storm_of_pointers_to_the_same_rows_has_the_effect_of_one(bare: 
     await start(bare, "psp-sim", "serve")
     await pay_many(bare, merchants, history, count=PAYMENTS, clients=8, tokens=tokens)
     await storm(bare, road, chance)
-    gateways = await start(bare, "worker --roles gateway", "worker --roles gateway")
+    gateways = [*await start(bare, "worker --roles gateway"), *await start(bare, "worker --roles gateway")]
     await wait_until(lambda: has_evidence(bare, PAYMENTS), "the PSP has answered everything")
     attempts = await bare.rows("SELECT sends FROM psp_attempts")
     assert [row["sends"] for row in attempts] == [1] * PAYMENTS
     for gateway in gateways:
         assert gateway.stop() == 0
     await storm(bare, road, chance)
-    await start(bare, "worker", "worker", "scheduler")
+    await start(bare, "worker", "scheduler")
+    await start(bare, "worker")
     for _ in range(3):  # and among inquiries
         await storm(bare, road, chance)
     await until_quiet(bare)

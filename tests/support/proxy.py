@@ -24,7 +24,7 @@ _RST = struct.pack("ii", 1, 0)
 
 
 class Act(Enum):
-    """What happens when a pattern has been seen on its way to the server."""
+    """What happens when a pattern has been seen."""
 
     LOSE_REQUEST = "the connection is cut, and the server never sees what stood in it"
     LOSE_REPLY = "the server gets it and has answered; the connection is cut in the client's face"
@@ -33,12 +33,16 @@ class Act(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Does `act` to a `share` of the chunks in which `pattern` is."""
+    """Does `act` to a `share` of the chunks in which `pattern` is, on the way to the server or in its reply."""
 
     name: str
     pattern: bytes
     act: Act
     share: float
+    is_in_reply: bool = False
+
+    def __post_init__(self) -> None:
+        assert not (self.is_in_reply and self.act is Act.LOSE_REQUEST), "whoever replies has had the request"
 
 
 @dataclass(eq=False, slots=True)
@@ -48,13 +52,17 @@ class _Link:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     bite: Fault | None = None
-    tail: bytes = b""
+    tails: dict[bool, bytes] = field(default_factory=lambda: {True: b"", False: b""})
 
     def cut(self) -> None:
-        for writer in (self.client, self.server):
-            with suppress(OSError):  # closed by its other end already
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
-            writer.transport.abort()
+        _reset(self.client)
+        _reset(self.server)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):  # closed by its other end already
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+    writer.transport.abort()
 
 
 @dataclass(eq=False, slots=True)
@@ -99,11 +107,6 @@ class Proxy:
         query = "sslmode=disable" if parts.scheme.startswith("postgres") else parts.query
         return urlunsplit(parts._replace(netloc=netloc, query=query))
 
-    @property
-    def connections(self) -> int:
-        """How many are open."""
-        return len(self._links)
-
     def cut_all(self) -> None:
         """Cut every connection that is open."""
         for link in list(self._links):
@@ -130,12 +133,12 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
         if self.is_refusing:
             self.bitten["refused"] += 1
-            writer.transport.abort()
+            _reset(writer)
             return
         try:
             server_reader, server_writer = await asyncio.open_connection(self.host, self.server_port)
         except OSError:
-            writer.transport.abort()  # the server is away: the client sees what it would see without us
+            _reset(writer)  # the server is away: the client sees what it would see without us
             return
         link = _Link(writer, server_writer)
         self._links.add(link)
@@ -152,7 +155,7 @@ class Proxy:
     async def _to_server(self, link: _Link, reader: asyncio.StreamReader) -> None:
         while chunk := await reader.read(_CHUNK):
             await self._wait_while_held()
-            link.bite = self._choose(link, chunk) or link.bite
+            link.bite = self._choose(link, chunk, is_reply=False) or link.bite
             if link.bite is not None and link.bite.act is Act.LOSE_REQUEST:
                 self._bite(link)
             link.server.write(chunk)
@@ -162,6 +165,7 @@ class Proxy:
     async def _to_client(self, link: _Link, reader: asyncio.StreamReader) -> None:
         while chunk := await reader.read(_CHUNK):
             await self._wait_while_held()
+            link.bite = link.bite or self._choose(link, chunk, is_reply=True)
             if link.bite is not None:
                 self._bite(link)
                 continue
@@ -169,12 +173,13 @@ class Proxy:
             await link.client.drain()
         raise ConnectionResetError
 
-    def _choose(self, link: _Link, chunk: bytes) -> Fault | None:
+    def _choose(self, link: _Link, chunk: bytes, *, is_reply: bool) -> Fault | None:
         """The first fault whose pattern is in the traffic and whom chance favours; a pattern may span two chunks."""
-        seen = link.tail + chunk
-        found = [fault for fault in self.faults if fault.pattern in seen]
-        longest = max((len(fault.pattern) for fault in self.faults), default=1)
-        link.tail = b"" if found or longest == 1 else seen[-(longest - 1) :]
+        faults = [fault for fault in self.faults if fault.is_in_reply is is_reply]
+        seen = link.tails[is_reply] + chunk
+        found = [fault for fault in faults if fault.pattern in seen]
+        longest = max((len(fault.pattern) for fault in faults), default=1)
+        link.tails[is_reply] = b"" if found or longest == 1 else seen[-(longest - 1) :]
         return next((fault for fault in found if self.random.random() < fault.share), None)
 
     def _bite(self, link: _Link) -> None:
