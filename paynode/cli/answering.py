@@ -23,7 +23,6 @@ from paynode.storage.logins import LoginUnknown
 
 Result = TypeVar("Result")
 
-FAILURE: Final = 1
 LAW_BROKEN: Final = 3
 TRY_AGAIN: Final = 75
 

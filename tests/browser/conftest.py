@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, async_playwright
 
-from paynode import config
 from paynode.embedded.servers import Running
 from tests.browser.customer import Customer
-from tests.support import database as databases
-from tests.support.installation import Installation, Merchant, installed
+from tests.support.installation import Installation, Merchant, shared_by_tests
 from tests.support.laws import check_laws
 
 # Its user data directory is a new one each time, and its sandbox is off: Playwright sees to both.
@@ -42,15 +40,9 @@ async def installation(
     browser: Browser, servers: Running, template: str, home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Installation]:
     """One of each process; after the browser, so that nothing is started where there is none."""
-    url = await databases.clone(servers.database_url, template)
-    redis_url = servers.redis_url.rpartition("/")[0] + "/1"
-    settings = databases.pointed_at(config.load(), url, home)
-    async with installed(settings, redis_url, tmp_path_factory.mktemp("browser")) as installation:
-        await installation.flush_redis()
-        for verb in ("psp-sim", "serve", "worker", "scheduler"):
-            installation.start(verb)
+    directory = tmp_path_factory.mktemp("browser")
+    async with shared_by_tests(servers, template, home, directory, redis_database=1) as installation:
         yield installation
-    await databases.drop(url)
 
 
 @pytest.fixture(scope="package")

@@ -22,9 +22,11 @@ from paynode import config
 from paynode.config import Settings
 from paynode.domain.errors import Transient
 from paynode.domain.money import FeePlan
+from paynode.embedded.servers import Running
 from paynode.storage import merchants
 from paynode.storage.invariants import check
 from paynode.storage.postgres import Role, session
+from tests.support import database as databases
 from tests.support.waiting import wait_until
 
 # A process that does not end within this is killed and the test fails: the drain has 10 s.
@@ -117,6 +119,11 @@ class Installation:
         line = popen.stdout.readline()
         assert line.startswith("ready"), f"{verb}: {line!r}\n{log.read_text()[-4000:]}"
         return process
+
+    def start_all(self) -> None:
+        """One of each process that a payment passes through."""
+        for verb in ("psp-sim", "serve", "worker", "scheduler"):
+            self.start(verb)
 
     def end(self) -> None:
         """End all that still runs; the processes that were started here and no others."""
@@ -255,3 +262,17 @@ async def installed(settings: Settings, redis_url: str, data_dir: Path) -> Async
             yield installation
         finally:
             installation.end()
+
+
+@asynccontextmanager
+async def shared_by_tests(
+    servers: Running, template: str, home: Path, data_dir: Path, *, redis_database: int
+) -> AsyncIterator[Installation]:
+    """One of each process on a database of its own, for several tests; each sharing has a Redis database of its own."""
+    url = await databases.clone(servers.database_url, template)
+    redis_url = servers.redis_url.rpartition("/")[0] + f"/{redis_database}"
+    async with installed(databases.pointed_at(config.load(), url, home), redis_url, data_dir) as installation:
+        await installation.flush_redis()
+        installation.start_all()
+        yield installation
+    await databases.drop(url)
