@@ -130,6 +130,7 @@ class Installation:
         running = [process for process in self.processes if process.popen.poll() is None]
         for process in running:
             process.popen.send_signal(signal.SIGTERM)
+            process.popen.send_signal(signal.SIGCONT)  # one that a test stopped, and that could not hear the other
         for process in running:
             try:
                 process.popen.wait(_STOP_S)
