@@ -5,6 +5,7 @@ The models have no defaults of their own, so that each value, its unit and its r
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -25,6 +26,10 @@ Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 # Never in a repr: a test that fails, or a traceback, would show it.
 Secret = Annotated[str, Field(repr=False)]
+
+
+class SettingRefused(Exception):
+    """A setting that is well-formed, and that whoever has to use it cannot; says which one, and why."""
 
 
 class Section(BaseModel):
@@ -53,6 +58,8 @@ class Redis(Section):
     url: Secret
     command_timeout_s: Seconds
     pool_size: Count
+    probe_ms: Count
+    silence_ms: Count
 
 
 class Http(Section):
@@ -82,19 +89,31 @@ class Admin(Section):
     port: Port
     worker_port: Port
     scheduler_port: Port
+    operator_token: Secret
 
 
 class Streams(Section):
     partitions: Annotated[int, Field(ge=1, le=100)]
     read_count: Count
     block_ms: Annotated[int, Field(ge=1, le=2000)]
+    detour_poll_ms: Count
     mailbox_size: Count
+    merchant_share: Count
+    read_ahead: Count
+    outcomes_max: Count
 
 
 class Worker(Section):
     committers: Annotated[int, Field(ge=1, le=16)]
     lease_s: Seconds
+    look_ms: Count
+    orphan_grace_ms: Count
+    give_back_s: Seconds
     batch_size: Count
+    attempts_max: Count
+    condemn_after_s: Seconds
+    hang_s: Seconds
+    memory_max_mb: Annotated[int, Field(ge=0)]
     drain_s: Seconds
     retry_min_ms: Count
     retry_max_ms: Count
@@ -112,6 +131,10 @@ class Gateway(Section):
     breaker_failures: Count
     breaker_open_s: Seconds
     reclaim_idle_ms: Count
+    consumer_idle_s: Seconds
+    suspect_deliveries: Annotated[int, Field(ge=2)]
+    suspect_tries_max: Count
+    pulse_s: Seconds
 
 
 class Relay(Section):
@@ -124,6 +147,13 @@ class Relay(Section):
 
 class Census(Section):
     interval_s: Seconds
+
+
+class Undertaker(Section):
+    interval_s: Seconds
+    page_size: Count
+    suspect_kept_s: Seconds
+    lease_s: Seconds
 
 
 class PspSim(Section):
@@ -212,6 +242,7 @@ class Settings(BaseSettings):
     gateway: Gateway
     relay: Relay
     census: Census
+    undertaker: Undertaker
     psp: Psp
     sim: Sim
     shop: Shop
@@ -242,3 +273,14 @@ def load(overrides: Mapping[str, object] | None = None) -> Settings:
     unknown environment variable; OSError and tomllib.TOMLDecodeError for the named file.
     """
     return Settings(**dict(overrides or {}))  # type: ignore[arg-type]
+
+
+def with_development(settings: Settings) -> Settings:
+    """Where a URL is missing, that of the servers which `paynode dev` runs on this data directory, if it does."""
+    try:
+        running = json.loads((settings.data_dir / "dev.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return settings
+    database = settings.database.model_copy(update={"url": settings.database.url or running["database_url"]})
+    redis = settings.redis.model_copy(update={"url": settings.redis.url or running["redis_url"]})
+    return settings.model_copy(update={"database": database, "redis": redis})

@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from paynode.domain.census import Census
+from paynode.domain.census import Census, OnRoad
 from paynode.domain.errors import Transient
 from paynode.runtime.stopping import Stop
 
 
 class Counter(Protocol):
-    """Counts. Raises: Unavailable."""
+    """Counts in the database. Raises: Unavailable."""
 
     async def take(self) -> Census: ...
 
 
-class CensusObserver(Protocol):
-    """Hears of how things stand."""
+class Road(Protocol):
+    """Counts on the streams. Raises: Unavailable."""
 
-    def counted(self, census: Census) -> None: ...
+    async def look(self, groups: Mapping[str, str]) -> Mapping[str, OnRoad]: ...
+
+
+class CensusObserver(Protocol):
+    """Hears of how things stand. `groups` are all streams with their groups; one that is not counted has nothing."""
+
+    def counted(self, census: Census, groups: Mapping[str, str]) -> None: ...
+    def saw_road(self, road: Mapping[str, OnRoad], groups: Mapping[str, str]) -> None: ...
     def count_failed(self, error: Exception) -> None: ...
 
 
 class CensusTaker:
-    """Counts every `interval_s` seconds."""
+    """Counts every `interval_s` seconds, on these streams with their groups."""
 
-    def __init__(self, counter: Counter, observer: CensusObserver, *, interval_s: float) -> None:
+    def __init__(
+        self,
+        counter: Counter,
+        road: Road,
+        observer: CensusObserver,
+        *,
+        groups: Mapping[str, str],
+        interval_s: float,
+    ) -> None:
         self._counter = counter
+        self._road = road
         self._observer = observer
+        self._groups = groups
         self._interval_s = interval_s
 
     async def run(self, stop: Stop) -> None:
@@ -37,8 +55,12 @@ class CensusTaker:
             await stop.pause(self._interval_s)
 
     async def run_once(self) -> None:
-        """Count once; a count that fails leaves the figures as they were."""
+        """Count once; a count that fails leaves its figures as they were, and the other one is made all the same."""
         try:
-            self._observer.counted(await self._counter.take())
+            self._observer.counted(await self._counter.take(), self._groups)
+        except Transient as error:
+            self._observer.count_failed(error)
+        try:
+            self._observer.saw_road(await self._road.look(self._groups), self._groups)
         except Transient as error:
             self._observer.count_failed(error)

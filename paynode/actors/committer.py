@@ -9,16 +9,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from paynode.actors.merchant import Decided
-from paynode.domain.batch import Batch, Lease, merge
+from paynode.actors.merchant import Around, Decided, Delivery, burial
+from paynode.domain.batch import Batch, Booked, Lease, merge
+from paynode.domain.booking import Effects
 from paynode.domain.errors import Fenced, Poison, Transient
 from paynode.domain.message import DeadLetter
-from paynode.domain.road import Change, Pointer, commands_stream
+from paynode.domain.publishing import Verdict
+from paynode.domain.road import Change, Pointer, commands_stream, events_stream
+
+# Failures after which it is asked whether a message is to blame (fewer are a server that hiccups), and seconds after
+# which earlier ones do not count any more.
+_SUSPICIOUS: Final = 3
+_FORGOTTEN_S: Final = 60.0
 
 
 class Books(Protocol):
@@ -33,6 +40,12 @@ class Road(Protocol):
     async def publish(self, pointers: Sequence[Pointer]) -> None: ...
     async def announce(self, changes: Sequence[Change]) -> None: ...
     async def bury(self, letters: Sequence[DeadLetter]) -> None: ...
+
+
+class Outcomes(Protocol):
+    """Tells publishers what became of their events. Raises: Unavailable."""
+
+    async def tell(self, verdicts: Sequence[Verdict]) -> None: ...
 
 
 class Run(Protocol):
@@ -62,6 +75,23 @@ class _Waiting:
     decided: Decided
 
 
+@dataclass(slots=True)
+class _Failures:
+    """How many, and when the first and the last of them were."""
+
+    first: float
+    last: float
+    count: int = 0
+
+    @classmethod
+    def one_more(cls, known: _Failures | None, now: float) -> _Failures:
+        if known is None or now - known.last > _FORGOTTEN_S:
+            known = cls(now, now)
+        known.last = now
+        known.count += 1
+        return known
+
+
 @dataclass(frozen=True, slots=True)
 class _Written:
     batch: Batch
@@ -75,17 +105,25 @@ class Committer:
         self,
         books: Books,
         road: Road,
+        outcomes: Outcomes,
         observer: CommitterObserver,
+        around: Around,
         *,
         new_id: Callable[[], str],
         batch_size: int,
+        condemn_after_s: float,
     ) -> None:
         self._books = books
         self._road = road
+        self._outcomes = outcomes
         self._observer = observer
+        self._around = around
         self._new_id = new_id
         self._batch_size = batch_size
+        self._condemn_after_s = condemn_after_s
         self._limit = batch_size  # halved while something is looked for that the database refuses
+        self._failed: dict[int, _Failures] = {}  # by partition, whoever is to blame
+        self._failed_alone: dict[str, _Failures] = {}  # by entry, while an empty transaction succeeded
         self._waiting: deque[_Waiting] = deque()
         self._arrived = anyio.Event()
         self._taken = anyio.Event()
@@ -131,7 +169,7 @@ class Committer:
             # The others' part was rolled back with it: it goes first in the next batch.
             self._put_back([one for one in waiting if not one.run.has_failed])
         except Transient as error:
-            self._fail(waiting, error)
+            await self._suspect(waiting, error)
         except Poison as error:
             await self._isolate(waiting, error)
         else:
@@ -146,31 +184,87 @@ class Committer:
         self._waiting.extendleft(reversed(waiting))
         self._arrived.set()
 
-    async def _isolate(self, waiting: Sequence[_Waiting], error: Poison) -> None:
-        """Try again with half of them, until one message stands alone: all of its neighbours are innocent.
+    # -- looking for the one that is to blame ---------------------------------------------------------------------
 
-        That one is taken off the road and not claimed: evidence of money is never thrown away. Its row stays in the
-        outbox, where its age is seen, and the relay brings it again and again, ever more rarely. What has no row is
-        shown on the dead-letter stream at least.
+    async def _suspect(self, waiting: list[_Waiting], error: Transient) -> None:
+        """A failure that should pass: everything is loaded again. One that does not pass may be a message's fault.
+
+        It is when an empty transaction under the same leases succeeds meanwhile. Then smaller batches find the one,
+        and one that goes on failing alone while others succeed is buried.
         """
+        now, count = anyio.current_time(), 0
+        for partition in {one.run.lease.partition for one in waiting}:
+            self._failed[partition] = failures = _Failures.one_more(self._failed.get(partition), now)
+            count = max(count, failures.count)
+        is_suspicious = count >= _SUSPICIOUS and await self._is_database_well(waiting)
+        if is_suspicious and len(waiting) == 1:
+            await self._suspect_one(waiting[0], error)
+            return
+        if is_suspicious:
+            self._limit = len(waiting) // 2
+        self._fail(waiting, error)
+
+    async def _is_database_well(self, waiting: Sequence[_Waiting]) -> bool:
+        nothing = [Booked(lease=one.run.lease, effects=Effects(claim=None)) for one in waiting]
+        try:
+            await self._books.commit(merge(self._new_id(), nothing))
+        except (Transient, Poison):
+            return False
+        return True
+
+    async def _suspect_one(self, one: _Waiting, error: Transient) -> None:
+        """Not hastily: somebody may hold a lock on what just this message needs, and let go of it soon."""
+        entry = f"{one.run.lease.partition}/{one.decided.entry_id}"
+        failures = _Failures.one_more(self._failed_alone.get(entry), anyio.current_time())
+        self._failed_alone[entry] = failures
+        if failures.count < _SUSPICIOUS or failures.last - failures.first < self._condemn_after_s:
+            self._fail([one], error)
+            return
+        del self._failed_alone[entry], self._failed[one.run.lease.partition]
+        await self._bury(one, Poison("fails_while_others_succeed", str(error)))
+
+    async def _isolate(self, waiting: list[_Waiting], error: Poison) -> None:
+        """Try again with half of them, until one message stands alone: all of its neighbours are innocent."""
         self._observer.commit_failed(len(waiting), error)
         if len(waiting) > 1:
             self._limit = len(waiting) // 2
             self._put_back(waiting)
             return
-        [one] = waiting
-        letter = one.decided.booked.effects.letter
+        await self._bury(waiting[0], error)
+
+    async def _bury(self, one: _Waiting, error: Poison) -> None:
+        """A letter in the place of the message, in a transaction of its own; then everything is loaded anew."""
+        decided, lease = one.decided, one.run.lease
+        booked = decided.booked
+        if decided.message is not None and booked.effects.letter is None:
+            delivery = Delivery(events_stream(lease.partition), decided.entry_id, decided.message)
+            booked = burial(lease, delivery, error.reason, error.detail, self._around(lease))
         try:
-            await self._road.bury([] if letter is None else [letter])
-            await one.run.acknowledge([one.decided.entry_id])
+            await self._write_letter(booked)
+            await one.run.acknowledge([decided.entry_id])
             one.run.fail(error)  # it begins anew behind this entry: all that it decided later is void
         except Transient as away:
             one.run.fail(away)  # it meets it again
+
+    async def _write_letter(self, booked: Booked) -> None:
+        """Bury it in the database; what cannot even be buried is set aside unclaimed, and shown on the stream.
+
+        Its row stays in the outbox then, where its age is seen, and the relay brings it again, ever more rarely.
+        """
+        letters = [] if booked.effects.letter is None else [booked.effects.letter]
+        try:
+            await self._books.commit(merge(self._new_id(), [booked]))
+            self._observer.buried(letters)
+        except Poison as refused:
+            self._observer.commit_failed(1, refused)
+        await self._road.bury(letters)
 
     def _fail(self, waiting: Sequence[_Waiting], error: Exception) -> None:
         self._observer.commit_failed(len(waiting), error)
         for run in {id(one.run): one.run for one in waiting}.values():
             run.fail(error)
+
+    # -- after the commit -----------------------------------------------------------------------------------------
 
     async def _tell_all(self, receiver: MemoryObjectReceiveStream[_Written]) -> None:
         async with receiver:
@@ -187,6 +281,7 @@ class Committer:
             await self._road.publish(_pointers(batch))
             await self._road.announce(_changes(batch))
             await self._road.bury(batch.letters)
+            await self._outcomes.tell(batch.verdicts)
         except Transient as error:
             self._observer.telling_failed(error)
         for run, decided in _by_run(written.waiting):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,9 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from paynode.actors.gateway import Attempts, PspActor
+from paynode.actors.suspicion import Delivery, Suspicion
 from paynode.domain.attempts import Conclusion, GatewayCommand
+from paynode.domain.detour import row_of
 from paynode.domain.errors import Poison, Transient
 from paynode.domain.message import Unreadable
 from paynode.domain.road import Entry, Pointer
@@ -30,24 +32,29 @@ class CommandFeed(Protocol):
     async def leave(self) -> None: ...
 
 
-class Road(Protocol):
-    """Puts evidence on the merchants' streams. Raises: Unavailable."""
+class Commands(Protocol):
+    """The commands themselves, which entries only point at. Raises: Unavailable."""
 
-    async def publish(self, pointers: Sequence[Pointer]) -> None: ...
+    async def read(self, stream: str, refs: Sequence[str]) -> Mapping[str, GatewayCommand | Unreadable]: ...
 
 
 class GatewayObserver(Protocol):
     """Hears of commands."""
 
     def concluded(self, psp: str, conclusion: Conclusion) -> None: ...
-    def unreadable(self, what: Unreadable) -> None: ...
     def dispatch_failed(self, psp: str, error: Exception) -> None: ...
 
 
+class Road(Protocol):
+    """Puts evidence on the merchants' streams. Raises: Unavailable."""
+
+    async def publish(self, pointers: Sequence[Pointer]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
-class _Delivery:
-    entry: Entry
-    command: GatewayCommand
+class _Queues:
+    ordinary: MemoryObjectSendStream[Delivery]
+    suspect: MemoryObjectSendStream[Delivery]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,11 @@ class Dispatcher:
         self,
         psp: str,
         feed: CommandFeed,
+        commands: Commands,
         attempts: Attempts,
         actor: PspActor,
         road: Road,
+        suspicion: Suspicion,
         observer: GatewayObserver,
         *,
         hands: int,
@@ -75,29 +84,38 @@ class Dispatcher:
     ) -> None:
         self._psp = psp
         self._feed = feed
+        self._commands = commands
         self._attempts = attempts
         self._actor = actor
         self._road = road
+        self._suspicion = suspicion
         self._observer = observer
         self._hands = hands
         self._queue_size = queue_size
         self._reclaim_idle_ms = reclaim_idle_ms
         self._backoff = backoff
         self._in_hand: dict[str, str] = {}  # rows, each with the entry by which it came
-        self._not_begun: list[_Delivery] = []
+        self._not_begun: list[Delivery] = []
         # As many as there are hands: each waits for one conclusion.
         self._endings: Grouper[_Ended, Poison | None] = Grouper(self._end, group_size_max=hands, waiting_max=hands)
 
+    def in_hand(self) -> Sequence[str]:
+        """The entries of all commands that are performed or wait to be."""
+        return list(self._in_hand.values())
+
     async def run(self, stop: Stop) -> None:
         """Perform commands until `stop`, then finish those in hand. Complete when it returns."""
-        sender, receiver = anyio.create_memory_object_stream[_Delivery](self._queue_size)
+        ordinary, receiver = anyio.create_memory_object_stream[Delivery](self._queue_size)
+        suspect, lone_receiver = anyio.create_memory_object_stream[Delivery](self._queue_size)
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._endings.run)
-            async with anyio.create_task_group() as hands, sender:
+            async with anyio.create_task_group() as hands, ordinary, suspect:
                 for _ in range(self._hands):
-                    hands.start_soon(self._work, receiver.clone(), stop)
+                    hands.start_soon(self._work, receiver.clone(), stop, self._perform)
                 receiver.close()
-                await self._read_on(sender, stop)
+                # One hand for all that are under suspicion: if we die, it was over this one.
+                hands.start_soon(self._work, lone_receiver, stop, self._try)
+                await self._read_on(_Queues(ordinary, suspect), stop)
             outer.cancel_scope.cancel()
         await self._give_back()
 
@@ -105,15 +123,16 @@ class Dispatcher:
         """Put what was not begun back at the end of the stream: pending, others would take it only much later."""
         try:
             await self._road.publish([_pointer(self._feed.stream, one) for one in self._not_begun])
-            if self._not_begun:
-                await self._feed.acknowledge([one.entry.id for one in self._not_begun])
-            await self._feed.leave()
+            entries = [one.entry.id for one in self._not_begun if row_of(one.entry.id) is None]
+            if entries:
+                await self._feed.acknowledge(entries)
+            await self._feed.leave()  # which lets go of rows that were taken and not begun
         except Transient as error:
             self._observer.dispatch_failed(self._psp, error)
 
     # -- bringing -------------------------------------------------------------------------------------------------
 
-    async def _read_on(self, sender: MemoryObjectSendStream[_Delivery], stop: Stop) -> None:
+    async def _read_on(self, queues: _Queues, stop: Stop) -> None:
         next_reclaim = anyio.current_time()
         while not stop.is_set:
             try:
@@ -123,52 +142,85 @@ class Dispatcher:
                     next_reclaim = anyio.current_time() + self._reclaim_idle_ms / 4000
                     entries += await self._feed.reclaim(idle_ms=self._reclaim_idle_ms, count=self._hands)
                 if entries:
-                    await self._bring(entries, sender)
+                    await self._bring(entries, queues)
                 self._backoff.reset()
             except Transient as error:
                 self._observer.dispatch_failed(self._psp, error)
                 await self._backoff.pause()
 
-    async def _bring(self, entries: Sequence[Entry], sender: MemoryObjectSendStream[_Delivery]) -> None:
+    async def _bring(self, entries: Sequence[Entry], queues: _Queues) -> None:
         refs = [entry.ref for entry in entries if entry.ref is not None and entry.ref not in self._in_hand]
-        found = await self._attempts.commands(refs) if refs else {}
-        gone = []
+        found = await self._commands.read(self._feed.stream, refs) if refs else {}
+        gone, unreadable = [], []
         for entry in entries:
             if entry.ref is not None and entry.ref in self._in_hand:
                 if self._in_hand[entry.ref] != entry.id:
                     gone.append(entry.id)  # a second pointer to the same row: the first one brings it to its end
                 continue
             match found.get(entry.ref) if entry.ref is not None else None:
-                case GatewayCommand() as command if command.order.psp == self._psp:
-                    self._in_hand[command.ref] = entry.id
-                    await sender.send(_Delivery(entry, command))
+                case GatewayCommand() as command:
+                    await self._queue(Delivery(entry, command), queues)
                 case Unreadable() as what:
-                    # It stays in the outbox, where it is seen: only the committer may write dead letters.
-                    self._observer.unreadable(what)
+                    unreadable.append((entry, what))
                     gone.append(entry.id)
-                case _:
-                    gone.append(entry.id)  # concluded already, trimmed away, another PSP's, or no pointer of ours
+                case None:
+                    gone.append(entry.id)  # concluded already, trimmed away, another stream's, or no pointer of ours
+        await self._suspicion.bury_unreadable(self._feed.stream, unreadable)
         if gone:
             await self._feed.acknowledge(gone)
 
+    async def _queue(self, delivery: Delivery, queues: _Queues) -> None:
+        self._in_hand[delivery.command.ref] = delivery.entry.id
+        if not self._suspicion.falls_on(delivery.entry):
+            await queues.ordinary.send(delivery)
+            return
+        try:
+            queues.suspect.send_nowait(delivery)
+        except anyio.WouldBlock:
+            # Suspects are tried slowly, and nobody else waits for them: it comes again when it has been idle.
+            del self._in_hand[delivery.command.ref]
+
     # -- performing -----------------------------------------------------------------------------------------------
 
-    async def _work(self, receiver: MemoryObjectReceiveStream[_Delivery], stop: Stop) -> None:
+    async def _work(
+        self,
+        receiver: MemoryObjectReceiveStream[Delivery],
+        stop: Stop,
+        perform: Callable[[Delivery], Awaitable[None]],
+    ) -> None:
         async with receiver:
             async for delivery in receiver:
                 if stop.is_set:
                     self._not_begun.append(delivery)
                     continue
                 try:
-                    await self._perform(delivery)
+                    await perform(delivery)
                 except (Transient, Poison, GroupFull, GroupStopped) as error:
                     # The entry stays pending: it is reclaimed after its idle time, and the attempt tells what to do.
                     self._observer.dispatch_failed(self._psp, error)
                 finally:
                     del self._in_hand[delivery.command.ref]
 
-    async def _perform(self, delivery: _Delivery) -> None:
-        conclusion = await self._actor.perform(delivery.command)
+    async def _perform(self, delivery: Delivery) -> None:
+        await self._conclude_one(delivery, await self._actor.perform(delivery.command))
+
+    async def _try(self, delivery: Delivery) -> None:
+        """Perform a command over which processes may have died, unless too many have."""
+        command, stream = delivery.command, self._feed.stream
+        if await self._suspicion.count(stream, command.ref) is not None:
+            try:
+                await self._perform(delivery)
+            finally:
+                await self._suspicion.clear(stream, command.ref)
+            return
+        attempt = await self._attempts.find(command.order.operation_id)
+        if attempt is None:
+            await self._suspicion.condemn(stream, delivery)
+            await self._feed.acknowledge([delivery.entry.id])
+        else:
+            await self._conclude_one(delivery, self._suspicion.settle(command, attempt))
+
+    async def _conclude_one(self, delivery: Delivery, conclusion: Conclusion | None) -> None:
         if conclusion is not None:
             refused = await self._endings.submit(_Ended(delivery.entry.id, conclusion))
             if refused is not None:
@@ -198,5 +250,5 @@ class Dispatcher:
             self._observer.dispatch_failed(self._psp, error)  # concluded all the same: the relay brings the evidence
 
 
-def _pointer(stream: str, delivery: _Delivery) -> Pointer:
+def _pointer(stream: str, delivery: Delivery) -> Pointer:
     return Pointer(stream=stream, ref=delivery.command.ref)

@@ -8,12 +8,11 @@ Whatever breaks in between leaves an open attempt, and an open attempt ends as `
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from paynode.domain.attempts import Attempt, Claim, Conclusion, GatewayCommand
 from paynode.domain.deciding import CommandKind
-from paynode.domain.message import Unreadable
 from paynode.domain.payment import ChargeOrder, Source
 from paynode.domain.psp import Answer, Outcome, PspRequest
 from paynode.domain.road import Pointer
@@ -35,7 +34,6 @@ class Psp(Protocol):
 class Attempts(Protocol):
     """What the gateway writes. Raises: Unavailable; `conclude` also Poison (what is to be stored cannot be)."""
 
-    async def commands(self, refs: Sequence[str]) -> Mapping[str, GatewayCommand | Unreadable]: ...
     async def claim(self, claims: Sequence[Claim]) -> Sequence[bool]: ...
     async def find(self, operation_id: str) -> Attempt | None: ...
     async def claim_resend(self, attempt_id: str) -> bool: ...

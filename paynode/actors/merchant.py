@@ -6,17 +6,22 @@ with all it knew, and another one loads what the database holds.
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from anyio.abc import TaskGroup
 
 from paynode.domain.batch import Booked, Lease
 from paynode.domain.booking import Effects, MerchantBooks, Surroundings, book
-from paynode.domain.message import DeadLetter, Message, Unreadable
-from paynode.domain.payment import Payment
+from paynode.domain.message import Message, letter_of
+from paynode.domain.moving import move
+from paynode.domain.payment import Fact, Payment
+from paynode.domain.psp import Outcome
+from paynode.domain.publishing import OutsideEvent, Result, Verdict
 from paynode.runtime.mailbox import Actor
 
 
@@ -31,10 +36,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What one entry led to, on its way to the committer."""
+    """What one entry led to, on its way to the committer. `message` is what it brought, if that could be read."""
 
     entry_id: str
     booked: Booked
+    message: Message | None = None
 
 
 class Outlet(Protocol):
@@ -92,27 +98,76 @@ class MerchantActor:
             del self._in_hand[payment_id]
             self._payments.pop(payment_id, None)
 
+    # -- deciding -------------------------------------------------------------------------------------------------
+
     async def _decide(self, deliveries: Sequence[Delivery]) -> None:
         around = self._around(self._lease)
         await self._outlet.submit([self._decide_one(delivery, around) for delivery in deliveries])
 
     def _decide_one(self, delivery: Delivery, around: Surroundings) -> Decided:
-        message = delivery.message
-        before, payment = self._books, self._payments.get(message.fact.payment_id)
-        if before is None or payment is None or payment.operation.id != message.fact.operation_id:
-            return Decided(delivery.entry_id, self._bury(delivery, around))
-        self._books, after, effects = book(before, payment, message.fact, around)
-        self._payments[payment.id] = after
-        return Decided(delivery.entry_id, Booked(lease=self._lease, effects=effects, before=before, after=self._books))
+        """Never fails: the next message must not wait because nobody can decide upon this one."""
+        try:
+            booked = self._book(delivery, around)
+        except Exception as bug:  # noqa: BLE001 - whatever fails here is this message's, and no other's
+            # Deciding is pure: the same message would fail in the same way for ever, and it has changed nothing.
+            booked = self._bury(delivery, "decision_failed", _where(bug), around)
+        return Decided(delivery.entry_id, booked, delivery.message)
 
-    def _bury(self, delivery: Delivery, around: Surroundings) -> Booked:
-        # The ingress inserts a payment before anything can be said about it: this row was not written by paynode.
-        fact = delivery.message.fact
-        what = Unreadable(
-            ref=delivery.message.ref,
-            reason="payment_unknown",
-            detail=f"no payment {fact.payment_id} with operation {fact.operation_id}",
-            fields={"ref": delivery.message.ref},
-        )
-        letter = DeadLetter(id=around.new_id(), stream=delivery.stream, entry_id=delivery.entry_id, what=what)
-        return Booked(lease=self._lease, effects=Effects(claim=delivery.message.ref, letter=letter))
+    def _book(self, delivery: Delivery, around: Surroundings) -> Booked:
+        match delivery.message.content:
+            case Fact() as fact:
+                return self._book_evidence(delivery, fact, around)
+            case OutsideEvent() as event:
+                return self._book_movement(delivery, event, around)
+
+    def _book_evidence(self, delivery: Delivery, fact: Fact, around: Surroundings) -> Booked:
+        before, payment = self._books, self._payments.get(fact.payment_id)
+        if before is None or payment is None or payment.operation.id != fact.operation_id:
+            # The ingress inserts a payment before anything can be said about it: this row was not written by paynode.
+            detail = f"no payment {fact.payment_id} with operation {fact.operation_id}"
+            return self._bury(delivery, "payment_unknown", detail, around)
+        if payment.is_held_up and fact.outcome is not Outcome.APPROVED:  # money that moved waits for nobody
+            return Booked(lease=self._lease, effects=Effects(claim=delivery.message.ref, is_parked=True))
+        after, payment, effects = book(before, payment, fact, around)
+        self._books, self._payments[payment.id] = after, payment
+        return Booked(lease=self._lease, effects=effects, before=before, after=after)
+
+    def _book_movement(self, delivery: Delivery, event: OutsideEvent, around: Surroundings) -> Booked:
+        before = self._books
+        if before is None:
+            return self._bury(delivery, "merchant_unknown", f"no merchant {event.merchant_id}", around)
+        self._books, effects = move(before, event, delivery.message.ref, around)
+        return Booked(lease=self._lease, effects=effects, before=before, after=self._books)
+
+    def _bury(self, delivery: Delivery, reason: str, detail: str, around: Surroundings) -> Booked:
+        payment = self._payments.get(delivery.message.payment_id or "")
+        if payment is not None:  # what comes later about it waits behind this letter
+            self._payments[payment.id] = replace(payment, is_held_up=True)
+        return burial(self._lease, delivery, reason, detail, around)
+
+
+def burial(
+    lease: Lease, delivery: Delivery, reason: str, detail: str, around: Surroundings, attempts: int = 1
+) -> Booked:
+    """The effects of a message that could be read and can never work: a letter in its place."""
+    message = delivery.message
+    letter = letter_of(
+        message,
+        letter_id=around.new_id(),
+        stream=delivery.stream,
+        entry_id=delivery.entry_id,
+        reason=reason,
+        detail=detail,
+        now_ms=around.now_ms,
+        attempts=attempts,
+    )
+    verdict = None
+    if isinstance(message.content, OutsideEvent):
+        verdict = Verdict.of(message.content, Result.DEAD_LETTER, reason)
+    return Booked(lease=lease, effects=Effects(claim=message.ref, letter=letter, verdict=verdict))
+
+
+def _where(bug: Exception) -> str:
+    """What failed and where; not the words of the exception, which may quote a customer's."""
+    place = traceback.extract_tb(bug.__traceback__)[-1]
+    return f"{type(bug).__name__} in {Path(place.filename).name}:{place.lineno} ({place.name})"

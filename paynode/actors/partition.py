@@ -1,32 +1,41 @@
-"""Consuming one partition: read -> resolve -> load -> hand to the merchants' actors; committed, then acknowledged."""
+"""Consuming one partition: read ahead -> in turns: sort, load, hand to the merchants' actors; committed, then acked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
-from paynode.actors.committer import Committer
-from paynode.actors.merchant import Around, Decided, Delivery, MerchantActor
+from paynode.actors.backlog import Backlog
+from paynode.actors.committer import Committer, Outcomes
+from paynode.actors.intake import Intake, Outside, Shelf, Sorted
+from paynode.actors.merchant import Around, Decided, Delivery, MerchantActor, burial
+from paynode.actors.recovery import Recovery, Suspects, Turnstile
 from paynode.domain.batch import Booked, Lease
-from paynode.domain.booking import Effects, MerchantBooks
+from paynode.domain.booking import Effects
 from paynode.domain.errors import Fenced, Poison, Transient
-from paynode.domain.message import DeadLetter, Message, Unreadable
-from paynode.domain.payment import Payment
+from paynode.domain.message import DeadLetter
 from paynode.domain.road import Entry, events_stream
 from paynode.runtime.backoff import Backoff
 from paynode.runtime.stopping import Stop
 
 
 class Feed(Protocol):
-    """One partition's entries, in order. Raises: Unavailable."""
+    """One partition's entries, in order. Raises: Unavailable.
+
+    `is_behind` while what is read may have been in an earlier owner's hand; `fetch` reads entries in hand once more.
+    """
 
     @property
     def in_hand(self) -> int: ...
+    @property
+    def is_behind(self) -> bool: ...
     async def read(self) -> Sequence[Entry]: ...
+    async def fetch(self, ids: Sequence[str]) -> Sequence[Entry]: ...
     async def acknowledge(self, ids: Sequence[str]) -> None: ...
 
 
@@ -36,90 +45,92 @@ class Feeds(Protocol):
     def open(self, partition: int) -> AbstractAsyncContextManager[Feed]: ...
 
 
-class Shelf(Protocol):
-    """What the database holds. Raises: Unavailable."""
-
-    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]: ...
-    async def payments(self, payment_ids: Sequence[str]) -> Mapping[str, Payment]: ...
-    async def books(self, merchant_ids: Sequence[str]) -> Mapping[str, MerchantBooks]: ...
-
-
 class PartitionObserver(Protocol):
     """Hears of runs that broke off."""
 
     def run_failed(self, lease: Lease, error: Exception) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Messages: in one turn; of one merchant begun at once; read ahead; in a mailbox. Tries of a suspect."""
+
+    turn: int
+    share: int
+    ahead: int
+    mailbox: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surrounds:
+    """What every run of this process has around it."""
+
+    feeds: Feeds
+    shelf: Shelf
+    outside: Outside
+    outcomes: Outcomes
+    suspects: Suspects
+    around: Around
+    observer: PartitionObserver
+    bounds: Bounds
+
+
 class PartitionConsumer:
     """Consumes partitions that this worker owns, each until it is drained or lost."""
 
     def __init__(
-        self,
-        feeds: Feeds,
-        shelf: Shelf,
-        committers: Sequence[Committer],
-        around: Around,
-        observer: PartitionObserver,
-        *,
-        mailbox_size: int,
-        new_backoff: Callable[[], Backoff],
+        self, parts: Surrounds, committers: Sequence[Committer], *, new_backoff: Callable[[], Backoff]
     ) -> None:
-        self._feeds = feeds
-        self._shelf = shelf
+        self._parts = parts
         self._committers = committers
-        self._around = around
-        self._observer = observer
-        self._mailbox_size = mailbox_size
         self._new_backoff = new_backoff
+        self._turnstile = Turnstile()
 
-    async def consume(self, lease: Lease, drain: Stop) -> None:
+    async def consume(self, lease: Lease, drain: Stop, unclean_deaths: int = 0) -> None:
         """Run again and again, with nothing remembered, until `drain` is set and all in hand is committed.
 
         Raises: Fenced when the lease is lost.
         """
-        backoff = self._new_backoff()
+        backoff, committer = self._new_backoff(), self._committers[lease.partition % len(self._committers)]
+        recovery = Recovery(
+            lease,
+            events_stream(lease.partition),
+            unclean_deaths,
+            self._parts.suspects,
+            self._turnstile,
+            attempts_max=self._parts.bounds.attempts,
+        )
         while True:
             try:
-                async with self._feeds.open(lease.partition) as feed:
-                    await self._run(lease, feed).consume(drain, backoff)
+                async with self._parts.feeds.open(lease.partition) as feed:
+                    await PartitionRun(lease, feed, self._parts, committer, recovery).consume(drain, backoff)
                 return
             except Fenced:
                 raise
             except (Transient, Poison) as error:
-                self._observer.run_failed(lease, error)
+                self._parts.observer.run_failed(lease, error)
                 if drain.is_set:
                     return  # what is in hand is not committed and not acknowledged: the next owner begins with it
                 await backoff.pause()
-
-    def _run(self, lease: Lease, feed: Feed) -> PartitionRun:
-        committer = self._committers[lease.partition % len(self._committers)]
-        return PartitionRun(lease, feed, self._shelf, committer, self._around, mailbox_size=self._mailbox_size)
 
 
 class PartitionRun:
     """One undisturbed run over a partition: actors, what is in hand, and the first error that ends it all."""
 
-    def __init__(
-        self,
-        lease: Lease,
-        feed: Feed,
-        shelf: Shelf,
-        committer: Committer,
-        around: Around,
-        *,
-        mailbox_size: int,
-    ) -> None:
+    def __init__(self, lease: Lease, feed: Feed, parts: Surrounds, committer: Committer, recovery: Recovery) -> None:
         self.lease = lease
         self._feed = feed
-        self._shelf = shelf
+        self._parts = parts
         self._committer = committer
-        self._around = around
-        self._mailbox_size = mailbox_size
+        self._recovery = recovery
         self._stream = events_stream(lease.partition)
+        self._intake = Intake(self._stream, lease.partition, parts.shelf, parts.outside)
+        self._backlog = Backlog(share=parts.bounds.share)
         self._actors: dict[str, MerchantActor] = {}
-        self._refs: dict[str, Message | None] = {}
+        self._begun = 0
         self._error: Exception | None = None
-        self._settled = anyio.Event()
+        self._moved = anyio.Event()  # something was read, or settled
         self._scope = anyio.CancelScope()
 
     # -- what the committer sees ----------------------------------------------------------------------------------
@@ -142,16 +153,22 @@ class PartitionRun:
     def settle(self, decided: Sequence[Decided]) -> None:
         """These are committed: their payments need not be kept in hand any longer."""
         for one in decided:
-            claim = one.booked.effects.claim
-            message = self._refs.pop(claim, None) if claim is not None else None
+            message, claim = one.message, one.booked.effects.claim
+            if claim is not None:
+                self._intake.let_go(claim)
             if message is not None:
-                self._actors[message.merchant_id].settle(message.fact.payment_id)
+                self._intake.forget(message)
+                if message.payment_id is not None:
+                    self._actors[message.merchant_id].settle(message.payment_id)
+        self._backlog.settle([one.entry_id for one in decided])
+        self._move()
 
     async def acknowledge(self, entry_ids: Sequence[str]) -> None:
         """The one place where entries are acknowledged: after the commit, or when there was nothing to commit."""
         if entry_ids:
             await self._feed.acknowledge(entry_ids)
-            self._settled.set()
+            self._begun -= len(entry_ids)
+            self._move()
 
     async def submit(self, decided: Sequence[Decided]) -> None:
         """Pass on what an actor decided."""
@@ -167,69 +184,105 @@ class PartitionRun:
         with self._scope:
             async with anyio.create_task_group() as group:
                 try:
-                    await self._read_on(drain, backoff, group)
+                    if self._recovery.is_needed:
+                        await self._recover(drain, group)
+                    await self._take_turns(drain, backoff, group)
                 except Transient as error:
                     self.fail(error)
         if self._error is not None:
             raise self._error
 
-    async def _read_on(self, drain: Stop, backoff: Backoff, group: TaskGroup) -> None:
-        while not drain.is_set:
-            entries = await self._feed.read()
-            if entries:
-                await self._take_in(entries, group)
-                backoff.reset()
+    async def _take_turns(self, drain: Stop, backoff: Backoff, group: TaskGroup) -> None:
+        async with anyio.create_task_group() as reading:
+            reading.start_soon(self._read_ahead, drain)
+            try:
+                while not drain.is_set:
+                    await self._take_turn(backoff, group)
+            except Transient as error:
+                self.fail(error)
+            reading.cancel_scope.cancel()  # what was read and not begun stays pending: the next owner begins with it
         await self._settle_all()
 
+    async def _take_turn(self, backoff: Backoff, group: TaskGroup) -> None:
+        moved, turn = self._moved, self._backlog.take(self._parts.bounds.turn)
+        if not (turn.whole or turn.ids):
+            await moved.wait()
+            return
+        fetched = await self._feed.fetch(turn.ids) if turn.ids else []
+        await self._take_in([*turn.whole, *fetched], group)
+        backoff.reset()
+        self._move()  # the reader may wait for room
+
+    async def _read_ahead(self, drain: Stop) -> None:
+        """Read as far ahead as there is room, so that those behind a hot merchant's backlog are seen."""
+        try:
+            while not drain.is_set:
+                moved = self._moved
+                if self._feed.in_hand >= self._parts.bounds.ahead:
+                    await moved.wait()
+                    continue
+                entries = await self._feed.read()
+                if entries:
+                    self._backlog.add(entries)
+                    self._move()
+        except Transient as error:
+            self.fail(error)
+        self._move()
+
+    def _move(self) -> None:
+        self._moved.set()
+        self._moved = anyio.Event()
+
     async def _settle_all(self) -> None:
-        while self._feed.in_hand:
-            self._settled = anyio.Event()
-            await self._settled.wait()
+        while self._begun > 0:
+            await self._moved.wait()
 
-    async def _take_in(self, entries: Sequence[Entry], group: TaskGroup) -> None:
-        refs = self._sort_out(entries)
-        found = await self._shelf.messages(self._stream, list(refs.values()))
-        deliveries, unreadable, gone = [], [], []
-        for entry in entries:
-            ref = refs.get(entry.id)
-            match found.get(ref) if ref is not None else _meaning(entry):
-                case Message() as message:
-                    self._refs[message.ref] = message
-                    deliveries.append(Delivery(self._stream, entry.id, message))
-                case Unreadable() as what:
-                    unreadable.append((entry.id, what))
-                case None:
-                    gone.append(entry.id)  # processed already, the same row twice in hand, or a row of another stream
-                    if ref is not None:
-                        self._refs.pop(ref, None)
-        await self.acknowledge(gone)
-        await self.submit([self._bury(entry_id, what) for entry_id, what in unreadable])
-        await self._hand_over(deliveries, group)
+    async def _recover(self, drain: Stop, group: TaskGroup) -> None:
+        """Take in what an owner that died has left, before anything else."""
+        while self._feed.is_behind and not drain.is_set:
+            entries = await self._feed.read()
+            if self._recovery.is_one_by_one:
+                for entry in entries:
+                    await self._try_alone(entry, group)
+            elif entries:
+                await self._take_in(entries, group)
+        await self._settle_all()
+        if not self._feed.is_behind:
+            await self._recovery.end()
 
-    def _sort_out(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """The rows to look up, by entry id: pointers whose row is not in hand already.
+    async def _try_alone(self, entry: Entry, group: TaskGroup) -> None:
+        async with self._recovery.trying(entry.ref or entry.id) as tries:
+            await self._take_in([entry], group, condemned_after=tries)
+            await self._settle_all()
 
-        Rows count as in hand from before they are looked up: one that is committed between the look-up and now would
-        else be taken in twice.
-        """
-        refs: dict[str, str] = {}
-        for entry in entries:
-            if entry.ref is not None and entry.ref not in self._refs:
-                self._refs[entry.ref] = None
-                refs[entry.id] = entry.ref
-        return refs
+    # -- taking in ------------------------------------------------------------------------------------------------
+
+    async def _take_in(self, entries: Sequence[Entry], group: TaskGroup, condemned_after: int | None = None) -> None:
+        """Find out what the entries are, and have it decided. What was tried too often is buried undecided."""
+        self._begun += len(entries)
+        meaning = await self._intake.sort(entries)
+        if meaning.told:
+            await self._parts.outcomes.tell(meaning.told)
+        self._backlog.settle(meaning.done)
+        await self.acknowledge(meaning.done)
+        await self.submit([*self._burials(meaning), *self._claims(meaning)])
+        if condemned_after is not None:
+            await self.submit([self._condemn(delivery, condemned_after) for delivery in meaning.deliveries])
+            return
+        await self._hand_over(meaning.deliveries, group)
 
     async def _hand_over(self, deliveries: Sequence[Delivery], group: TaskGroup) -> None:
         missing: list[str] = []
         strangers: set[str] = set()
         for delivery in deliveries:
-            actor = self._actor(delivery.message.merchant_id, group)
-            if actor.expect(delivery.message.fact.payment_id):
-                missing.append(delivery.message.fact.payment_id)
+            message = delivery.message
+            actor = self._actor(message.merchant_id, group)
+            if message.payment_id is not None and actor.expect(message.payment_id):
+                missing.append(message.payment_id)
             if actor.needs_books:
-                strangers.add(delivery.message.merchant_id)
-        payments = await self._shelf.payments(missing) if missing else {}
-        books = await self._shelf.books(sorted(strangers)) if strangers else {}
+                strangers.add(message.merchant_id)
+        payments = await self._parts.shelf.payments(missing) if missing else {}
+        books = await self._parts.shelf.books(sorted(strangers)) if strangers else {}
         for merchant_id in {delivery.message.merchant_id for delivery in deliveries}:
             self._actors[merchant_id].load(books.get(merchant_id), payments)
         for delivery in deliveries:
@@ -238,17 +291,37 @@ class PartitionRun:
     def _actor(self, merchant_id: str, group: TaskGroup) -> MerchantActor:
         actor = self._actors.get(merchant_id)
         if actor is None:
-            actor = MerchantActor(self.lease, self, self._around, group, mailbox_size=self._mailbox_size)
+            actor = MerchantActor(self.lease, self, self._parts.around, group, mailbox_size=self._parts.bounds.mailbox)
             self._actors[merchant_id] = actor
         return actor
 
-    def _bury(self, entry_id: str, what: Unreadable) -> Decided:
-        letter = DeadLetter(id=self._around(self.lease).new_id(), stream=self._stream, entry_id=entry_id, what=what)
-        return Decided(entry_id, Booked(lease=self.lease, effects=Effects(claim=what.ref, letter=letter)))
+    # -- what no actor decides upon -------------------------------------------------------------------------------
 
+    def _burials(self, meaning: Sorted) -> Iterable[Decided]:
+        around = self._parts.around(self.lease)
+        for entry_id, what in meaning.unreadable:
+            letter = DeadLetter(
+                id=around.new_id(),
+                stream=self._stream,
+                entry_id=entry_id,
+                what=what,
+                first_failed_at_ms=around.now_ms,
+            )
+            yield Decided(entry_id, Booked(lease=self.lease, effects=Effects(claim=what.ref, letter=letter)))
 
-def _meaning(entry: Entry) -> Unreadable | None:
-    """What an entry is that leads to no row: trimmed away while pending, a pointer twice in hand, or not ours."""
-    if not entry.fields or entry.ref is not None:
-        return None
-    return Unreadable(ref=None, reason="not_a_pointer", detail="an entry without a `ref`", fields=entry.fields)
+    def _claims(self, meaning: Sorted) -> Iterable[Decided]:
+        """Rows whose event had its effect by another entry."""
+        for entry_id, ref in meaning.claimed:
+            yield Decided(entry_id, Booked(lease=self.lease, effects=Effects(claim=ref)))
+
+    def _condemn(self, delivery: Delivery, tries: int) -> Decided:
+        self._intake.forget(delivery.message)  # requeued, it is to be taken in again
+        booked = burial(
+            self.lease,
+            delivery,
+            "kills_its_worker",
+            f"{tries} processes died or hung while it was tried",
+            self._parts.around(self.lease),
+            attempts=tries,
+        )
+        return Decided(delivery.entry_id, booked)  # no actor has seen the message

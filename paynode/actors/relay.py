@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +35,14 @@ class Singleton(Protocol):
 
     async def hold(self) -> bool: ...
     async def drop(self) -> None: ...
+
+
+class Reach(Protocol):
+    """Whether Redis answers."""
+
+    @property
+    def is_away(self) -> bool: ...
+    def needed(self) -> AbstractContextManager[None]: ...
 
 
 class RelayObserver(Protocol):
@@ -79,10 +88,12 @@ class Relay:
         rules: RelayRules,
         *,
         partitions: int,
+        reach: Reach,
     ) -> None:
         self._outbox = outbox
         self._road = road
         self._singleton = singleton
+        self._reach = reach
         self._observer = observer
         self._rules = rules
         self._partitions = partitions
@@ -91,8 +102,10 @@ class Relay:
         """Sweep until `stop`."""
         while not stop.is_set:
             try:
-                if await self._singleton.hold():
-                    await self.run_once()
+                # With Redis away there is nothing to do and nothing to say: what is due is taken where it is kept.
+                if await self._singleton.hold() and not self._reach.is_away:
+                    with self._reach.needed():
+                        await self.run_once()
             except Transient as error:
                 self._observer.sweep_failed(error)
             await stop.pause(self._rules.interval_s)

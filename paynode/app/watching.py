@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from aiohttp import web
+
 from paynode.config import Settings
 from paynode.http.admin import Readiness
 from paynode.http.serving import serving_admin
@@ -27,10 +29,14 @@ def readiness_of(database: Pool, commands: Redis) -> Readiness:
 
 
 @asynccontextmanager
-async def admin_port(settings: Settings, port: int, database: Pool, commands: Redis) -> AsyncIterator[None]:
-    """`/livez`, `/readyz` and `/metrics` of a process that serves nothing else; none when the port is 0."""
+async def admin_port(
+    settings: Settings, port: int, database: Pool, commands: Redis, operating: web.Application | None = None
+) -> AsyncIterator[None]:
+    """`/livez`, `/readyz` and `/metrics` of a process that serves nothing else, the scheduler's `/v1` aside; none when
+    the port is 0."""
     if port == 0:
         yield
         return
-    async with serving_admin(settings.admin.host, port, readiness_of(database, commands)):
+    readiness, body_bytes_max = readiness_of(database, commands), settings.http.body_bytes_max
+    async with serving_admin(settings.admin.host, port, readiness, operating, body_bytes_max=body_bytes_max):
         yield

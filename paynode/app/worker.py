@@ -2,63 +2,69 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
 import anyio
 from anyio.abc import TaskGroup
 
-from paynode.actors.committer import Committer
-from paynode.actors.dispatch import Dispatcher
-from paynode.actors.gateway import PspActor
-from paynode.actors.ownership import Ownership
-from paynode.actors.partition import PartitionConsumer
-from paynode.app.parts import backoff_of, jitter_ms, new_id, now_ms, policy_of, settle_memory, sim_psp, tell_ready
+from paynode.app.burst import Burst
+from paynode.app.gateway import start_gateway
+from paynode.app.merchants import start_merchants
+from paynode.app.parts import new_id, settle_memory, tell_ready
+from paynode.app.relaying import relay_of
+from paynode.app.roads import Roads, roads
 from paynode.app.watching import admin_port
 from paynode.config import Settings
-from paynode.domain.attempts import Claim
-from paynode.domain.batch import Lease
-from paynode.domain.booking import Surroundings
 from paynode.observability.observers import Observer
-from paynode.psp.breaker import Breaker
-from paynode.psp.guard import GuardedPsp
-from paynode.psp.sim import SimPsp
-from paynode.runtime.grouping import Grouper
+from paynode.runtime.memory import limit_memory
 from paynode.runtime.stopping import Stop, stop_on_signal
-from paynode.storage.attempts import PgAttempts
-from paynode.storage.books import PgBooks
-from paynode.storage.leases import PgLeases, count_partitions
-from paynode.storage.postgres import Role, pool
-from paynode.storage.shelf import PgShelf
-from paynode.streams.client import Redis, commands_client, reader_client, refuse_eviction
-from paynode.streams.command_feed import CommandFeed
-from paynode.streams.partition_feed import RedisFeeds
-from paynode.streams.publisher import RedisPublisher
+from paynode.runtime.watchdog import Watchdog
+from paynode.storage.postgres import Pool, Role, pool
+from paynode.streams.client import commands_client
 
 
-class PartitionsDiffer(Exception):
-    """The database was made for another number of partitions than the settings say."""
-
-
-async def run_worker(settings: Settings, roles: Iterable[str]) -> None:
-    """Merchants' actors, gateway, or both, until a signal."""
+async def run_worker(settings: Settings, roles: frozenset[str], *, is_burst: bool = False) -> None:
+    """Merchants' actors, gateway, or both, until a signal; a burst also ends when nothing is left to do."""
     stop, observer, worker_id = Stop(), Observer(), f"worker-{new_id()}"
     async with AsyncExitStack() as stack, anyio.create_task_group() as signals:
         await signals.start(stop_on_signal, stop)
+        limit_memory(settings.worker.memory_max_mb)
         commands = await stack.enter_async_context(commands_client(settings))
-        await refuse_eviction(commands)
+        ways = await stack.enter_async_context(roads(settings, commands, observer, signals))
         watching = await stack.enter_async_context(pool(settings, Role.READER, application_name=worker_id, size=1))
         await stack.enter_async_context(admin_port(settings, settings.admin.worker_port, watching, commands))
-        async with anyio.create_task_group() as work:
+        guard = Watchdog(hang_s=settings.worker.hang_s).guard()
+        async with guard, anyio.create_task_group() as work:
             if "merchants" in roles:
-                await _start_merchants(settings, worker_id, commands, observer, stop, stack, work)
+                await start_merchants(settings, worker_id, ways, observer, stop, stack, work)
             if "gateway" in roles:
-                await _start_gateway(settings, worker_id, commands, observer, stop, stack, work)
+                await start_gateway(settings, worker_id, ways, observer, stop, stack, work)
+            if "notifier" in roles:
+                observer.notifier_is_idle()
+            if is_burst:
+                await _start_burst(settings, worker_id, ways, roles, watching, observer, stop, stack, work)
             settle_memory()
             tell_ready()
             signals.start_soon(_insist, stop, settings.worker.drain_s, work.cancel_scope)
         signals.cancel_scope.cancel()
+
+
+async def _start_burst(
+    settings: Settings,
+    worker_id: str,
+    ways: Roads,
+    roles: frozenset[str],
+    watching: Pool,
+    observer: Observer,
+    stop: Stop,
+    stack: AsyncExitStack,
+    work: TaskGroup,
+) -> None:
+    # With a relay of its own: what is due must come also where no scheduler runs.
+    database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=worker_id, size=1))
+    relay = relay_of(settings, database, ways.commands, ways.reach, observer, owner=worker_id)
+    work.start_soon(relay.run, stop)
+    work.start_soon(Burst(settings, roles, watching, ways.commands).stop_when_done, stop)
 
 
 async def _insist(stop: Stop, drain_s: float, scope: anyio.CancelScope) -> None:
@@ -66,117 +72,3 @@ async def _insist(stop: Stop, drain_s: float, scope: anyio.CancelScope) -> None:
     await stop.wait()
     await anyio.sleep(drain_s)
     scope.cancel()
-
-
-async def _start_merchants(
-    settings: Settings,
-    worker_id: str,
-    commands: Redis,
-    observer: Observer,
-    stop: Stop,
-    stack: AsyncExitStack,
-    work: TaskGroup,
-) -> None:
-    database = await stack.enter_async_context(
-        pool(settings, Role.COMMITTER, application_name=worker_id, is_by_key=True)
-    )
-    partitions = await count_partitions(database)
-    if partitions != settings.streams.partitions:
-        raise PartitionsDiffer(
-            f"the database has {partitions} partitions, the settings say {settings.streams.partitions}"
-        )
-    policy, road = policy_of(settings), RedisPublisher(commands)
-
-    def around(lease: Lease) -> Surroundings:
-        return Surroundings(now_ms=now_ms(), new_id=new_id, jitter_ms=jitter_ms, epoch=lease.epoch, policy=policy)
-
-    committers = []
-    for number in range(settings.worker.committers):
-        books = PgBooks(settings, name=f"{worker_id}-committer-{number}")
-        stack.push_async_callback(books.aclose)
-        committers.append(Committer(books, road, observer, new_id=new_id, batch_size=settings.worker.batch_size))
-    consumer = PartitionConsumer(
-        RedisFeeds(settings, commands),
-        PgShelf(database),
-        committers,
-        around,
-        observer,
-        mailbox_size=settings.streams.mailbox_size,
-        new_backoff=lambda: backoff_of(settings),
-    )
-    ownership = Ownership(
-        PgLeases(database, worker_id=worker_id, lease_s=settings.worker.lease_s),
-        consumer.consume,
-        observer,
-        partitions=partitions,
-        interval_s=settings.worker.lease_s / 3,
-    )
-    work.start_soon(_consume_until_drained, ownership, committers, stop)
-
-
-async def _consume_until_drained(ownership: Ownership, committers: Iterable[Committer], stop: Stop) -> None:
-    async with anyio.create_task_group() as writing:
-        for committer in committers:
-            writing.start_soon(committer.run)
-        await ownership.run(stop)
-        writing.cancel_scope.cancel()  # nothing is in hand any more
-
-
-async def _start_gateway(
-    settings: Settings,
-    worker_id: str,
-    commands: Redis,
-    observer: Observer,
-    stop: Stop,
-    stack: AsyncExitStack,
-    work: TaskGroup,
-) -> None:
-    database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=worker_id, is_by_key=True))
-    reader = await stack.enter_async_context(reader_client(settings))
-    gateway = settings.gateway
-    adapter = await stack.enter_async_context(sim_psp(settings))
-    attempts = PgAttempts(
-        database,
-        gateway=worker_id,
-        send_within_s=gateway.send_within_s,
-        call_deadline_s=gateway.call_deadline_s,
-        partitions=settings.streams.partitions,
-    )
-    claims: Grouper[Claim, bool] = Grouper(
-        attempts.claim, group_size_max=gateway.concurrency, waiting_max=gateway.concurrency
-    )
-    psp = GuardedPsp(
-        SimPsp.name,
-        adapter,
-        observer,
-        new_breaker=lambda: Breaker(failures_max=gateway.breaker_failures, open_s=gateway.breaker_open_s),
-        clock=time.monotonic,
-    )
-    actor = PspActor(
-        psp,
-        attempts,
-        claims,
-        new_id=new_id,
-        send_within_s=gateway.send_within_s,
-        call_deadline_s=gateway.call_deadline_s,
-    )
-    dispatcher = Dispatcher(
-        SimPsp.name,
-        CommandFeed(reader, commands, SimPsp.name, consumer=worker_id, block_ms=settings.streams.block_ms),
-        attempts,
-        actor,
-        RedisPublisher(commands),
-        observer,
-        hands=gateway.concurrency,
-        queue_size=gateway.queue_size,
-        reclaim_idle_ms=gateway.reclaim_idle_ms,
-        backoff=backoff_of(settings),
-    )
-    work.start_soon(_dispatch_until_stopped, dispatcher, claims, stop)
-
-
-async def _dispatch_until_stopped(dispatcher: Dispatcher, claims: Grouper[Claim, bool], stop: Stop) -> None:
-    async with anyio.create_task_group() as claiming:
-        claiming.start_soon(claims.run)
-        await dispatcher.run(stop)
-        claiming.cancel_scope.cancel()

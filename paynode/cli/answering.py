@@ -29,6 +29,7 @@ TRY_AGAIN: Final = 75
 # What the operator mends, and no trace of ours would help with.
 _REFUSALS: Final = (
     LoginUnknown,
+    config.SettingRefused,
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,

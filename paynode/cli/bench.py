@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
 
-from paynode.bench.e2e import BenchFailed, Plan, run
+from paynode.bench import e2e as paying
+from paynode.bench import fair as street
+from paynode.bench.e2e import BenchFailed
 from paynode.cli.answering import output_option, print_json, print_table
 from paynode.cli.answering import run as run_verb
+from paynode.config import Settings
 
 
 @click.group()
@@ -26,15 +30,32 @@ def bench() -> None:
 @output_option
 def e2e(payments: int, merchants: int, clients: int, settle: float, output: str) -> None:
     """Token payments as fast as they are accepted, until all are ledgered; then whether the books agree."""
-    plan = Plan(payments=payments, merchants=merchants, clients=clients, settle_s=settle)
+    plan = paying.Plan(payments=payments, merchants=merchants, clients=clients, settle_s=settle)
+    _report(lambda settings: paying.run(settings, plan), output)
+
+
+@bench.command()
+@click.option("--backlog", type=click.IntRange(1000, 5_000_000), default=200_000, show_default=True)
+@click.option("--neighbours", type=click.IntRange(1, 100), default=10, show_default=True)
+@click.option("--rate", type=click.FloatRange(1, 1000), default=20, show_default=True, help="Their events a second.")
+@click.option("--seconds", type=click.FloatRange(1, 600), default=15, show_default=True, help="Of each measurement.")
+@output_option
+def fair(backlog: int, neighbours: int, rate: float, seconds: float, output: str) -> None:
+    """What the neighbours of a hot merchant wait while it has a backlog, against what they wait without."""
+    plan = street.Plan(backlog=backlog, neighbours=neighbours, rate=rate, seconds=seconds)
+    _report(lambda settings: street.run(settings, plan), output)
+
+
+def _report(work: Callable[[Settings], Coroutine[Any, Any, dict[str, object]]], output: str) -> None:
     try:
-        report = run_verb(lambda settings: run(settings, plan))
+        report = run_verb(work)
     except BenchFailed as error:
         raise click.ClickException(str(error)) from error
     if output == "json":
         print_json(report)
     else:
-        print_table("e2e", ("figure", "value"), [(name, _text(value)) for name, value in report.items()])
+        title = str(report["scenario"])
+        print_table(title, ("figure", "value"), [(name, _text(value)) for name, value in report.items()])
 
 
 def _text(value: Any) -> str:

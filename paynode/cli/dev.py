@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 
 import click
@@ -43,6 +44,8 @@ def plan_of(settings: config.Settings) -> Plan:
         scheduler=scheduler,
         sim=sim,
         shop=shop,
+        # A new one at every start: who reads dev.json has it, and nobody keeps it.
+        operator_token=settings.admin.operator_token or secrets.token_urlsafe(32),
         environment={
             # Payments go to the simulator that runs here, wherever its port was moved, unless told otherwise.
             "PAYNODE_PSP__SIM__URL": sim.url,

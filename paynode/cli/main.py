@@ -13,13 +13,17 @@ _VERBS = {
     "bench": "paynode.cli.bench:bench",
     "config": "paynode.cli.config:config",
     "dev": "paynode.cli.dev:dev",
+    "dlq": "paynode.cli.dlq:dlq",
     "doctor": "paynode.cli.doctor:doctor",
     "merchants": "paynode.cli.merchants:merchants",
     "migrate": "paynode.cli.migrate:migrate",
     "psp-sim": "paynode.cli.psp_sim:psp_sim",
+    "publish": "paynode.cli.publish:publish",
+    "publishers": "paynode.cli.publishers:publishers",
     "scheduler": "paynode.cli.processes:scheduler",
     "serve": "paynode.cli.processes:serve",
     "shop": "paynode.cli.shop:shop",
+    "status": "paynode.cli.status:status",
     "worker": "paynode.cli.processes:worker",
 }
 

@@ -11,7 +11,7 @@ from paynode.cli.answering import run
 from paynode.config import Settings
 from paynode.observability.logging import configure
 
-_ROLES = ("merchants", "gateway")
+_ROLES = ("merchants", "gateway", "notifier")
 
 
 def _run(body: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
@@ -42,13 +42,22 @@ def serve() -> None:
 
 @click.command()
 @click.option(
-    "--roles", default="merchants,gateway", show_default=True, callback=_roles, help="Which actors run in this process."
+    "--roles",
+    default=",".join(_ROLES),
+    show_default=True,
+    callback=_roles,
+    help="Which actors run in this process. A notifier has nothing to do before merchants have webhooks.",
 )
-def worker(roles: frozenset[str]) -> None:
+@click.option(
+    "--burst",
+    is_flag=True,
+    help="End, with exit code 0, when nothing is left to do. What is due later is left to whoever runs then.",
+)
+def worker(roles: frozenset[str], burst: bool) -> None:
     """Run merchants' actors and PSP gateways. Start as many as you like: they share the work."""
     from paynode.app.worker import run_worker
 
-    _run(lambda settings: run_worker(settings, roles))
+    _run(lambda settings: run_worker(settings, roles, is_burst=burst))
 
 
 @click.command()

@@ -43,6 +43,14 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """A command over which processes may have died: how often it was tried alone, this time included, since when."""
+
+    attempts: int
+    first_failed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conclusion:
     """The end of a command. Without an answer the command only goes: there was nothing to do or to say.
 

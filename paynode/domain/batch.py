@@ -9,6 +9,7 @@ from paynode.domain.booking import Adjustment, Effects, IssuedCommand, MerchantB
 from paynode.domain.ledger import Entry, Head
 from paynode.domain.message import DeadLetter
 from paynode.domain.payment import Fact, Payment
+from paynode.domain.publishing import Verdict
 from paynode.domain.wallet import Wallet
 
 
@@ -72,6 +73,8 @@ class Batch:
     commands: tuple[IssuedCommand, ...]
     events: tuple[TimelineEvent, ...]
     letters: tuple[DeadLetter, ...]
+    parked: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
 
 
 def merge(batch_id: str, booked: Sequence[Booked]) -> Batch:
@@ -81,7 +84,7 @@ def merge(batch_id: str, booked: Sequence[Booked]) -> Batch:
     return Batch(
         id=batch_id,
         leases=tuple(sorted(leases, key=lambda lease: lease.partition)),
-        claims=tuple(sorted(one.claim for one in effects if one.claim is not None)),
+        claims=tuple(sorted(one.claim for one in effects if one.claim is not None and _deletes_its_row(one))),
         facts=tuple(one.fact for one in effects if one.fact is not None),
         payments=_payments(effects),
         entries=tuple(entry for one in effects for entry in one.entries),
@@ -91,7 +94,18 @@ def merge(batch_id: str, booked: Sequence[Booked]) -> Batch:
         commands=tuple(command for one in effects for command in one.commands),
         events=tuple(one.event for one in effects if one.event is not None),
         letters=tuple(one.letter for one in effects if one.letter is not None),
+        parked=tuple(one.claim for one in effects if one.is_parked and one.claim is not None),
+        verdicts=tuple(sorted((one.verdict for one in effects if one.verdict is not None), key=_event_id)),
     )
+
+
+def _deletes_its_row(effects: Effects) -> bool:
+    """Whether the row's deletion is the claim; what dies or waits takes its row with it."""
+    return effects.letter is None and not effects.is_parked
+
+
+def _event_id(verdict: Verdict) -> str:
+    return verdict.event_id
 
 
 def _payments(effects: Sequence[Effects]) -> tuple[PaymentChange, ...]:

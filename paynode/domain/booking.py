@@ -11,6 +11,7 @@ from paynode.domain.message import DeadLetter
 from paynode.domain.money import FeePlan
 from paynode.domain.payment import Fact, Payment
 from paynode.domain.postings import BusinessFact
+from paynode.domain.publishing import Verdict
 from paynode.domain.wallet import Delta, Wallet
 
 
@@ -65,11 +66,14 @@ class Effects:
     """All that one message changes; what it did not change is None or empty.
 
     `claim` is the outbox row that it came by (None: an outside entry without one); `base_version` is the payment's
-    version before it; `letter` is set when nothing could be done with it.
+    version before it. `letter` is set when nothing could be done with it, `is_parked` when it waits behind a letter
+    about the same payment: then the row is not deleted but moved. `verdict` is what became of an outside event.
     """
 
     claim: str | None
     letter: DeadLetter | None = None
+    is_parked: bool = False
+    verdict: Verdict | None = None
     fact: Fact | None = None
     payment: Payment | None = None
     base_version: int = 0
@@ -108,7 +112,7 @@ def book(
     entries: tuple[Entry, ...] = ()
     adjustments: tuple[Adjustment, ...] = ()
     for business_fact in decision.business_facts:
-        books, posted, adjustment = _post(books, business_fact, around)
+        books, posted, adjustment = post(books, business_fact, around)
         entries += posted
         adjustments += (adjustment,)
     commands = tuple(
@@ -134,9 +138,10 @@ def book(
     return books, after, effects
 
 
-def _post(
+def post(
     books: MerchantBooks, fact: BusinessFact, around: Surroundings
 ) -> tuple[MerchantBooks, tuple[Entry, ...], Adjustment]:
+    """Post one business fact: the books after it, its ledger entries and what it did to the wallet."""
     entry_id = around.new_id()
     head, entries = append(
         books.head,

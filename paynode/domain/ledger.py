@@ -35,7 +35,7 @@ class Entry:
     line: int
     merchant_id: str
     seq: int
-    payment_id: str
+    payment_id: str | None
     operation_id: str
     posting: Posting
     reference: str
@@ -61,7 +61,9 @@ def canonical(
     at_ms: int,
     reference: str,
 ) -> bytes:
-    """The bytes that are sealed. The epoch is not among them: it says who wrote, not what happened.
+    """The bytes that are sealed; `payment_id` is empty for a wallet movement.
+
+    The epoch is not among them: it says who wrote, not what happened.
 
     Plain fields and no `Posting`: whoever verifies must be able to seal a row that no legal posting could be.
     """
@@ -89,7 +91,7 @@ def append(
             line=line,
             merchant_id=merchant_id,
             seq=seq,
-            payment_id=fact.payment_id,
+            payment_id=fact.payment_id or "",
             operation_id=fact.operation_id,
             type=posting.type,
             debit=posting.debit,

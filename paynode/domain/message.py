@@ -6,35 +6,102 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from paynode.domain.payment import Fact
+from paynode.domain.publishing import OutsideEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """An outbox row that a pointer led to. `ref` is its id, and claiming its effect is deleting that row."""
+    """Evidence about a payment, or what an outside publisher says.
 
-    ref: str
+    `ref` is the outbox row that a pointer led to, and claiming its effect is deleting that row; an outside event has
+    none, unless it was requeued. `fields` is what an outside event came as, for its dead letter.
+    """
+
+    ref: str | None
     merchant_id: str
-    fact: Fact
+    content: Fact | OutsideEvent
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What recognises it while it is in hand."""
+        return self.ref or self.event_id
+
+    @property
+    def event_id(self) -> str:
+        """What recognises its effect, for ever."""
+        return self.content.event_id if isinstance(self.content, Fact) else self.content.id
+
+    @property
+    def payment_id(self) -> str | None:
+        """The payment that it is about; None for one about a wallet."""
+        return self.content.payment_id if isinstance(self.content, Fact) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """What an outside publisher has put on a stream, or a requeued row of it: nobody has looked into it yet."""
+
+    ref: str | None
+    fields: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
     """A row or an entry that nothing can be done with.
 
-    `ref` is the outbox row, if there is one; `reason` and `detail` say why; `fields` is what came, as text.
+    `ref` is the outbox row, if there is one; `reason` and `detail` say why; `fields` is what came, as text. Of what
+    could be read that far, `event_id`, `type`, `merchant_id` and `payment_id` say what it was about.
     """
 
     ref: str | None
     reason: str
     detail: str
     fields: Mapping[str, str] = field(default_factory=dict)
+    event_id: str | None = None
+    type: str | None = None
+    merchant_id: str | None = None
+    payment_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """An unreadable message with the place it came from: kept in the database, shown on the dead-letter stream."""
+    """A message that never worked, with the place it came from: kept in the database, shown on the dead-letter stream.
+
+    `attempts` counts the tries; `first_failed_at_ms` in milliseconds since 1970.
+    """
 
     id: str
     stream: str
     entry_id: str
     what: Unreadable
+    attempts: int = 1
+    first_failed_at_ms: int = 0
+
+
+def letter_of(
+    message: Message,
+    *,
+    letter_id: str,
+    stream: str,
+    entry_id: str,
+    reason: str,
+    detail: str,
+    now_ms: int,
+    attempts: int = 1,
+) -> DeadLetter:
+    """The dead letter of a message that could be read and still can never work."""
+    content = message.content
+    what = Unreadable(
+        ref=message.ref,
+        reason=reason,
+        detail=detail,
+        fields=message.fields or {"ref": message.key},
+        event_id=message.event_id,
+        type="psp.evidence" if isinstance(content, Fact) else content.type,
+        merchant_id=message.merchant_id,
+        payment_id=message.payment_id,
+    )
+    return DeadLetter(
+        id=letter_id, stream=stream, entry_id=entry_id, what=what, attempts=attempts, first_failed_at_ms=now_ms
+    )

@@ -147,7 +147,8 @@ class Payment:
     """The terms (what the merchant asked) and what is known by now.
 
     `version` rises by one with every fact that changes anything. `review_reason` is set once evidence contradicts
-    the terms or other evidence, and says which.
+    the terms or other evidence, and says which. `is_held_up`: an earlier message about it is a dead letter, behind
+    which later ones wait.
     """
 
     id: str
@@ -162,6 +163,7 @@ class Payment:
     psp_reference: str | None = None
     page_url: str | None = None
     review_reason: str | None = None
+    is_held_up: bool = False
 
     @property
     def keeps_order_slot(self) -> bool:

@@ -20,6 +20,10 @@ HELD: Final = "merchant:held"
 FEE_REVENUE: Final = "fee_revenue"
 
 
+# Where money that internal services move comes from and goes to, until somebody accounts for it.
+SUSPENSE_INTERNAL: Final = "suspense:internal"
+
+
 def receivable(psp: str) -> str:
     """What a PSP owes us."""
     return f"psp:{psp}:receivable"
@@ -45,14 +49,14 @@ class Posting:
 class BusinessFact:
     """Postings that stand or fall together, and what recognises them: (operation, kind, part), once for ever.
 
-    `reference` is the PSP's id of the charge, for reconciliation; it is never needed to recognise the fact.
+    `reference` is the PSP's id of the charge, or the publisher's of a wallet movement, for reconciliation; it is never
+    needed to recognise the fact. A wallet movement has no payment, and its event's id as operation.
     """
 
     operation_id: str
     kind: str
     part: int = 0
-    payment_id: str
-    psp: str
+    payment_id: str | None
     reference: str
     postings: tuple[Posting, ...]
 
@@ -73,7 +77,6 @@ def due(payment: Payment, fees: FeePlan) -> tuple[BusinessFact, ...]:
             operation_id=payment.operation.id,
             kind="capture",
             payment_id=payment.id,
-            psp=payment.operation.psp,
             reference=charge.reference,
             postings=tuple(postings),
         ),

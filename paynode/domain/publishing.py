@@ -54,9 +54,11 @@ class OutsideEvent:
     """A verified event about one merchant; `id`, a UUIDv7, recognises it for ever.
 
     `at` is the publisher's time of it; `content_sha256` tells a repetition from another event under the same id.
+    `publisher` is whose key signed it, `content` the JSON text as it was signed.
     """
 
     id: str
+    publisher: str = ""
     source: str
     type: OutsideType
     at: datetime
@@ -65,6 +67,7 @@ class OutsideEvent:
     traceparent: str | None = None
     correlation_id: str | None = None
     causation_id: str | None = None
+    content: str = ""
     content_sha256: bytes = b""
 
 
@@ -74,3 +77,39 @@ class PublisherKey:
 
     secret: bytes = field(repr=False)
     types: frozenset[OutsideType]
+
+
+class Result(StrEnum):
+    """What became of an outside event."""
+
+    APPLIED = "applied"
+    REFUSED = "refused"
+    DEAD_LETTER = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of an outside event, remembered for ever; `code` says why it was refused or died."""
+
+    event_id: str
+    content_sha256: bytes
+    merchant_id: str
+    publisher: str
+    type: OutsideType
+    result: Result
+    code: str | None = None
+    content: str = ""
+
+    @classmethod
+    def of(cls, event: OutsideEvent, result: Result, code: str | None = None) -> Verdict:
+        """The verdict upon an event."""
+        return cls(
+            event_id=event.id,
+            content_sha256=event.content_sha256,
+            merchant_id=event.merchant_id,
+            publisher=event.publisher,
+            type=event.type,
+            result=result,
+            code=code,
+            content=event.content,
+        )

@@ -17,6 +17,7 @@ PARTITIONS_KEY: Final = "paynode:partitions"
 # Payment ids and versions, for whoever waits for a result. Lost messages cost a poll, nothing else.
 CHANGES_CHANNEL: Final = "paynode:changes"
 
+_SUBJECT: Final = re.compile(r'"subject" ?: ?"(mer_[0-9a-z]{26})"', re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
@@ -30,6 +31,11 @@ def commands_stream(psp: str) -> str:
     return f"paynode:{{psp-{psp}}}:commands"
 
 
+def outcomes_stream(partition: int) -> str:
+    """Where publishers hear what became of their events."""
+    return f"paynode:{{p{partition:02d}}}:outcomes"
+
+
 def dead_stream(stream: str) -> str:
     """Where the dead letters of a stream go."""
     return stream.rsplit(":", 1)[0] + ":dead"
@@ -37,10 +43,14 @@ def dead_stream(stream: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:
-    """One entry to be put on a stream: `ref` is the outbox row's id."""
+    """One entry to be put on a stream: `ref` is the outbox row's id.
+
+    `merchant` (TypeID) lets a partition's reader give every merchant its turn before it looks into the row.
+    """
 
     stream: str
     ref: str
+    merchant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +71,30 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One entry of a stream. A field that is not UTF-8 is not what it was any more, and refused for that later."""
+    """One entry of a stream. A field that is not UTF-8 is not what it was any more, and refused for that later.
+
+    `times` is how often it was delivered, as far as the road knows: a hint, for those who look after killers.
+    """
 
     id: str
     fields: Mapping[str, str]
+    times: int = 1
 
     @property
     def ref(self) -> str | None:
         """The outbox row that a pointer leads to; None for an entry that is none."""
         ref = self.fields.get("ref")
         return ref if ref is not None and _UUID.fullmatch(ref) else None
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Whether a publisher outside paynode has put it here, or somebody in that form."""
+        return "event" in self.fields or "sig" in self.fields
+
+    @property
+    def merchant(self) -> str:
+        """The merchant that it says it is about, or nothing. Unproven: it decides whose turn it is, and no more."""
+        if "event" in self.fields:
+            match = _SUBJECT.search(self.fields["event"])
+            return match[1] if match else ""
+        return self.fields.get("merchant", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -35,5 +35,6 @@ class Plan:
     scheduler: Listener
     sim: Listener
     shop: Listener
+    operator_token: str = field(repr=False)
     environment: Mapping[str, str]
     command: Sequence[str]

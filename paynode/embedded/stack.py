@@ -84,14 +84,11 @@ class Stack:
             "scheduler": None,
             "shop": f"{self._plan.shop.url}/healthz",
         }
-        children = {
-            name: await processes.start(
-                name,
-                self._verb(name),
-                {"PAYNODE_SHOP_API_KEY": merchant["api_key"]} if name == "shop" else None,
-            )
-            for name in probes
+        secrets = {
+            "shop": {"PAYNODE_SHOP_API_KEY": merchant["api_key"]},
+            "scheduler": {"PAYNODE_ADMIN__OPERATOR_TOKEN": self._plan.operator_token},
         }
+        children = {name: await processes.start(name, self._verb(name), secrets.get(name)) for name in probes}
         for child in children.values():
             work.start_soon(fail_when_exited, child)
         for name, url in probes.items():
@@ -110,7 +107,7 @@ class Stack:
             "database_url": self._running.database_url,
             "redis_url": self._running.redis_url,
             "merchant": merchant,
-            "operator": None,
+            "operator": {"name": "dev", "token": plan.operator_token, "url": plan.scheduler.url},
             "pids": {"dev": os.getpid(), **servers, **pids},
         }
         write_private(plan.data_dir / "dev.json", json.dumps(facts, indent=2) + "\n")

@@ -45,17 +45,24 @@ class Readiness:
         return is_ready, {"ready": is_ready, "draining": self.is_draining, "checks": checks}
 
 
-def make_admin_app(readiness: Readiness) -> web.Application:
-    """`/livez`, `/readyz` and `/metrics`; for this network only, so without authentication."""
+def make_admin_app(
+    readiness: Readiness, operating: web.Application | None = None, *, body_bytes_max: int = 0
+) -> web.Application:
+    """`/livez`, `/readyz` and `/metrics`; for this network only, so without authentication.
+
+    Below `/v1` there may be an operator's API, which looks at who asks, and whose bodies have at most `body_bytes_max`.
+    """
 
     async def readyz(_: web.Request) -> web.Response:
         is_ready, report = await readiness.report()
         return _json(report, status=200 if is_ready else 503)
 
-    app = web.Application()
+    app = web.Application(client_max_size=body_bytes_max)
     app.router.add_get("/livez", _livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", _metrics)
+    if operating is not None:
+        app.add_subapp("/v1", operating)
     return app
 
 

@@ -1,38 +1,12 @@
-"""JSON from strangers: what `json.loads` would quietly accept, change or choke on is found here.
-
-Values that no member may have (a fraction, an integer of 5,000 digits, a member that stands twice) are replaced by a
-`Refused`, which no schema takes. So they are reported with their place, together with everything else.
-"""
+"""Bodies as strict JSON (`domain.strict_json`), with all that is wrong with them as flaws of a problem."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, NoReturn
-
+from paynode.domain import strict_json
+from paynode.domain.strict_json import Malformed, pointer
 from paynode.http.problem import Flaw
 
-# Strings (their brackets do not nest; an unclosed one runs to the end) and brackets. Possessive: it never goes back.
-_STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[{]|[\]}]', re.DOTALL)
-# Control characters (C0, DEL, C1) and lone surrogates: databases refuse them, terminals and logs obey them.
-_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# Digits and sign of the largest 64-bit integer. `int()` of 16,000 digits would be 16,000 digits of work.
-_INTEGER_LENGTH_MAX: Final = 20
-
-Place = tuple[str | int, ...]
-
-
-class Malformed(Exception):
-    """Not JSON at all, or nested too deeply."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Stands where a value stood that nothing may have."""
-
-    detail: str
+__all__ = ["Malformed", "parse", "pointer"]
 
 
 def parse(raw: bytes, *, depth_max: int) -> tuple[object, list[Flaw]]:
@@ -40,82 +14,5 @@ def parse(raw: bytes, *, depth_max: int) -> tuple[object, list[Flaw]]:
 
     Raises: Malformed.
     """
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Malformed("not UTF-8") from error
-    if _is_too_deep(text, depth_max):
-        raise Malformed(f"nested more than {depth_max} levels deep")
-    try:
-        value: object = _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        raise Malformed(f"{error.msg} at line {error.lineno}, column {error.colno}") from error
-    return value, list(_flaws(value, ()))
-
-
-def pointer(place: Sequence[str | int]) -> str:
-    """RFC 6901. What UTF-8 cannot carry becomes a question mark: a member's name may be anything."""
-    text = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
-    return text.encode("utf-8", "replace").decode()
-
-
-def _is_too_deep(text: str, depth_max: int) -> bool:
-    """Looked at before the parser, which recurses: 100,000 brackets would overflow its stack."""
-    if text.count("[") + text.count("{") <= depth_max:
-        return False
-    depth = 0
-    for match in _STRUCTURE.finditer(text):
-        token = match[0]
-        if token in ("[", "{"):
-            depth += 1
-            if depth > depth_max:
-                return True
-        elif token in ("]", "}"):
-            depth -= 1
-    return False
-
-
-def _flaws(value: object, place: Place) -> Iterator[Flaw]:
-    match value:
-        case Refused():
-            yield Flaw(detail=value.detail, pointer=pointer(place))
-        case str() if _FORBIDDEN.search(value):
-            yield Flaw(detail="has a control character or a lone surrogate", pointer=pointer(place))
-        case dict():
-            for name, member in value.items():
-                if _FORBIDDEN.search(name):
-                    detail = "its name has a control character or a lone surrogate"
-                    yield Flaw(detail=detail, pointer=pointer((*place, name)))
-                yield from _flaws(member, (*place, name))
-        case list():
-            for index, item in enumerate(value):
-                yield from _flaws(item, (*place, index))
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                # Which of the two is meant? Parsers disagree, and an attacker can choose between them.
-                members[name] = Refused("stands more than once")
-            seen.add(name)
-    return members
-
-
-def _integer(digits: str) -> int | Refused:
-    return int(digits) if len(digits) <= _INTEGER_LENGTH_MAX else Refused("is too large")
-
-
-def _fraction(_: str) -> Refused:
-    return Refused("must be an integer, written without fraction and exponent")
-
-
-def _constant(name: str) -> NoReturn:
-    raise json.JSONDecodeError(f"{name} is not JSON", "", 0)
-
-
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_float=_fraction, parse_constant=_constant
-)
+    value, misfits = strict_json.read(raw, depth_max=depth_max)
+    return value, [Flaw(detail=misfit.detail, pointer=pointer(misfit.place)) for misfit in misfits]

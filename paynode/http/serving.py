@@ -50,9 +50,12 @@ async def serving(settings: Settings, ingress: Ingress, readiness: Readiness) ->
 
 
 @asynccontextmanager
-async def serving_admin(host: str, port: int, readiness: Readiness) -> AsyncIterator[str]:
+async def serving_admin(
+    host: str, port: int, readiness: Readiness, operating: web.Application | None = None, *, body_bytes_max: int = 0
+) -> AsyncIterator[str]:
     """An admin port alone: workers and the scheduler have one too. Gives its URL."""
-    runner = web.AppRunner(make_admin_app(readiness), handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    app = make_admin_app(readiness, operating, body_bytes_max=body_bytes_max)
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
     async with _running(runner) as server, _bound(server, host, port) as url:
         yield url
 

@@ -66,10 +66,25 @@ DEAD_LETTERS: Final = Counter("paynode_dead_letters_total", "How many messages c
 DEAD_LETTERS_KEPT: Final = Gauge("paynode_dead_letters", "How many dead letters wait for an operator?", registry=None)
 REGISTRY.register(_Unnamed(DEAD_LETTERS_KEPT))
 
+PARKED: Final = Gauge("paynode_parked", "How many messages wait behind the dead letter of their payment?")
+SUSPECTS: Final = Gauge("paynode_suspects", "Over how many messages may a process have died?")
+
+STREAM_LAG: Final = Gauge(
+    "paynode_stream_lag", "How many messages of a stream are due and not processed?", ("stream", "group")
+)
+STREAM_PENDING: Final = Gauge(
+    "paynode_stream_pending", "How many entries were delivered and not acknowledged?", ("stream", "group")
+)
+STREAM_ENTRIES: Final = Gauge(
+    "paynode_stream_entries", "How many entries stand in a stream, from outside too?", ("stream", "group")
+)
+
 UNKNOWN_OUTCOMES: Final = Gauge("paynode_unknown_outcomes", "Of how many operations does nobody know the outcome?")
 OLDEST_UNKNOWN_SECONDS: Final = Gauge(
     "paynode_oldest_unknown_seconds", "For how long has the oldest unknown outcome been unknown?"
 )
+REDIS_AWAY: Final = Gauge("paynode_redis_away", "Does this process do without Redis?")
+
 OLDEST_UNPROCESSED_SECONDS: Final = Gauge(
     "paynode_oldest_unprocessed_seconds", "For how long has the oldest message been waiting to be processed?"
 )

@@ -9,10 +9,11 @@ import structlog
 
 from paynode.domain.attempts import Conclusion
 from paynode.domain.batch import Lease
-from paynode.domain.census import Census
+from paynode.domain.census import Census, OnRoad, Waiting
 from paynode.domain.deciding import CommandKind
 from paynode.domain.ids import PAYMENT, public
-from paynode.domain.message import DeadLetter, Unreadable
+from paynode.domain.message import DeadLetter
+from paynode.domain.ownership import Taken
 from paynode.domain.psp import Answer
 from paynode.observability.metrics import (
     BATCH_SECONDS,
@@ -21,12 +22,18 @@ from paynode.observability.metrics import (
     DEAD_LETTERS_KEPT,
     OLDEST_UNKNOWN_SECONDS,
     OLDEST_UNPROCESSED_SECONDS,
+    PARKED,
     PARTITION_TAKEOVERS,
     PARTITIONS_OWNED,
     PSP_BREAKER,
     PSP_CALL_SECONDS,
     PSP_IN_FLIGHT,
     PSP_RETRIES,
+    REDIS_AWAY,
+    STREAM_ENTRIES,
+    STREAM_LAG,
+    STREAM_PENDING,
+    SUSPECTS,
     UNKNOWN_OUTCOMES,
 )
 
@@ -41,11 +48,16 @@ class Observer:
 
     # -- ownership ------------------------------------------------------------------------------------------------
 
-    def taken(self, leases: Mapping[Lease, str | None]) -> None:
-        """Partitions are ours now, each with the owner who did not give it back."""
-        PARTITIONS_OWNED.inc(len(leases))
-        PARTITION_TAKEOVERS.inc(sum(owner is not None for owner in leases.values()))
-        self._log.info("partitions_taken", count=len(leases), partitions=sorted(lease.partition for lease in leases))
+    def taken(self, taken: Sequence[Taken]) -> None:
+        """Partitions are ours now, some from an owner who did not give them back."""
+        PARTITIONS_OWNED.inc(len(taken))
+        PARTITION_TAKEOVERS.inc(sum(one.owner_before is not None for one in taken))
+        self._log.info(
+            "partitions_taken",
+            count=len(taken),
+            partitions=sorted(one.lease.partition for one in taken),
+            dead=sum(one.unclean_deaths > 0 for one in taken),
+        )
 
     def lost(self, lease: Lease) -> None:
         """Somebody else owns it: they had reason to think that we were gone."""
@@ -60,6 +72,10 @@ class Observer:
     def round_failed(self, error: Exception) -> None:
         """Leases could not be kept or taken."""
         self._log.warning("ownership_round_failed", error=str(error))
+
+    def notifier_is_idle(self) -> None:
+        """The role is known and has nothing to do yet; said once, at the start."""
+        self._log.info("notifier_idle", reason="merchants have no webhooks yet")
 
     # -- partitions and their committer ---------------------------------------------------------------------------
 
@@ -116,13 +132,31 @@ class Observer:
             reason=answer.reason if answer else None,
         )
 
-    def unreadable(self, what: Unreadable) -> None:
-        """A command that nothing can be done with; it stays in the outbox."""
-        self._log.error("command_unreadable", ref=what.ref, reason=what.reason)
-
     def dispatch_failed(self, psp: str, error: Exception) -> None:
         """A command was left where it is."""
         self._log.warning("dispatch_failed", psp=psp, error=str(error))
+
+    def suspected(self, ref: str, attempts: int) -> None:
+        """A command over which gateways may have died is about to be tried alone, or was too often."""
+        self._log.warning("command_suspected", ref=ref, attempts=attempts)
+
+    def cleared_out(self, consumers: Sequence[str]) -> None:
+        """Consumers of processes that were killed are gone."""
+        self._log.info("consumers_cleared_out", count=len(consumers))
+
+    def upkeep_failed(self, error: Exception) -> None:
+        """What is in hand was not renewed this time."""
+        self._log.warning("upkeep_failed", error=str(error))
+
+    # -- Redis ----------------------------------------------------------------------------------------------------
+
+    def is_away(self, is_away: bool, /) -> None:
+        """Redis went or came back; in between nothing more is said about it."""
+        REDIS_AWAY.set(is_away)
+        if is_away:
+            self._log.error("redis_away")
+        else:
+            self._log.warning("redis_back")
 
     # -- relay ----------------------------------------------------------------------------------------------------
 
@@ -135,14 +169,43 @@ class Observer:
         """A sweep broke off; the next one begins anew."""
         self._log.warning("sweep_failed", error=str(error))
 
+    # -- dead letters ---------------------------------------------------------------------------------------------
+
+    def reburied(self, shown: int, removed: int) -> None:
+        """The dead-letter streams were made to agree with the table."""
+        self._log.info("dead_letters_agree", count=shown, dead=removed)
+
+    def stranded_released(self, rows: int) -> None:
+        """What waited behind a letter that was resolved in the same moment is on the road."""
+        self._log.warning("stranded_released", count=rows)
+
+    def burial_failed(self, error: Exception) -> None:
+        """A round of the undertaker broke off; the next one begins anew."""
+        self._log.warning("undertaker_failed", error=str(error))
+
+    def pulse_failed(self, error: Exception) -> None:
+        """A gateway could not tell that it lives."""
+        self._log.warning("pulse_failed", error=str(error))
+
     # -- census ---------------------------------------------------------------------------------------------------
 
-    def counted(self, census: Census) -> None:
-        """How things stand."""
+    def counted(self, census: Census, groups: Mapping[str, str]) -> None:
+        """How things stand in the database."""
+        for stream, group in groups.items():
+            STREAM_LAG.labels(stream, group).set(census.waiting.get(stream, Waiting()).due)
+        PARKED.set(census.parked)
+        SUSPECTS.set(census.suspects)
         OLDEST_UNPROCESSED_SECONDS.set(census.oldest_unprocessed_ms / 1000)
         UNKNOWN_OUTCOMES.set(census.unknown)
         OLDEST_UNKNOWN_SECONDS.set(census.oldest_unknown_ms / 1000)
         DEAD_LETTERS_KEPT.set(census.dead_letters)
+
+    def saw_road(self, road: Mapping[str, OnRoad], groups: Mapping[str, str]) -> None:
+        """How things stand on the streams."""
+        for stream, group in groups.items():
+            on_road = road.get(stream, OnRoad())
+            STREAM_PENDING.labels(stream, group).set(on_road.pending)
+            STREAM_ENTRIES.labels(stream, group).set(on_road.entries)
 
     def count_failed(self, error: Exception) -> None:
         """The figures stay as they were."""

@@ -8,7 +8,7 @@ proof: it was refused before there was a connection.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from paynode.domain.payment import ChargeOrder, Method
@@ -64,11 +64,27 @@ class GuardedPsp:
         self._observer = observer
         self._clock = clock
         self._breakers = {_SEND: new_breaker(), _FIND: new_breaker()}
+        self._in_flight = 0
 
     @property
     def idempotent_for_ms(self) -> int:
         """Milliseconds within which the PSP recognises a key."""
         return int(self._adapter.idempotent_for_s * 1000)
+
+    @property
+    def name(self) -> str:
+        """Which PSP it is."""
+        return self._name
+
+    @property
+    def breakers(self) -> Mapping[str, str]:
+        """The state of each breaker by the kind of operation."""
+        return {operation: breaker.state.value for operation, breaker in self._breakers.items()}
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way."""
+        return self._in_flight
 
     def prepare(self, order: ChargeOrder) -> PspRequest:
         """The bytes of a sale: a charge on a token, or the opening of a page."""
@@ -116,16 +132,20 @@ class GuardedPsp:
         if permit is None:
             return refused
         begun = self._clock()
-        self._observer.calling(self._name, 1)
+        self._calling(1)
         try:
             answer = _storable(await call())
             permit.report(has_failed=answer is not None and answer.is_psp_failure)
         finally:
             permit.give_back()
-            self._observer.calling(self._name, -1)
+            self._calling(-1)
         self._observer.called(self._name, operation, answer, self._clock() - begun)
         self._observer.breaker_is(self._name, operation, breaker.state)
         return answer
+
+    def _calling(self, change: int) -> None:
+        self._in_flight += change
+        self._observer.calling(self._name, change)
 
 
 def _storable(answer: Answer | None) -> Answer | None:

@@ -20,7 +20,7 @@ from paynode.domain.errors import (
 from paynode.domain.payment import Method, OperationKind
 from paynode.domain.road import commands_stream
 from paynode.storage.bodies import encode_order
-from paynode.storage.postgres import Connection, Pool, borrowed
+from paynode.storage.postgres import Connection, Pool, borrowed, confirm
 from paynode.storage.queries import load
 
 _SQL: Final = load("accepting")
@@ -45,6 +45,8 @@ class PgAccepting:
     async def find(self, group: Sequence[NewPayment]) -> Sequence[Verdict | None]:
         """What is known about each one's key, else about its order; None when neither is taken.
 
+        Whoever committed it may not know it himself: what is found is confirmed before anybody hears of it.
+
         Raises: Unavailable.
         """
         asked = orjson.dumps(
@@ -52,6 +54,7 @@ class PgAccepting:
         ).decode()
         async with borrowed(self._pool) as connection:
             rows = await _fetch(connection, "find_uses", asked)
+            await confirm(connection)
         return [_verdict(payment, row) for payment, row in zip(group, rows, strict=True)]
 
     async def adopt(self, use: KeyUse, *, in_flight_s: float) -> bool:
@@ -72,6 +75,7 @@ class PgAccepting:
             if await _fetch(connection, "store_answer", *_name(use), answer.status, headers, answer.body):
                 return None
             rows = await _fetch(connection, "read_answer", *_name(use))
+            await confirm(connection)
         if not rows:
             raise Conflict("the key is gone")
         return _stored(rows[0])

@@ -1,23 +1,21 @@
-"""The gateway's rows: commands read, attempts claimed and concluded."""
+"""The gateway's rows: attempts claimed and concluded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
 import orjson
 
-from paynode.domain.attempts import Attempt, Claim, Conclusion, GatewayCommand
-from paynode.domain.deciding import CommandKind
+from paynode.domain.attempts import Attempt, Claim, Conclusion
 from paynode.domain.errors import Poison
 from paynode.domain.ids import MERCHANT, public
-from paynode.domain.message import Unreadable
 from paynode.domain.partition import partition_of
 from paynode.domain.psp import Outcome, PspRequest
 from paynode.domain.road import Pointer, events_stream
-from paynode.storage.bodies import decode_order, encode_fact
-from paynode.storage.postgres import Pool, borrowed
+from paynode.storage.bodies import encode_fact
+from paynode.storage.postgres import Pool, borrowed, confirm
 from paynode.storage.queries import load
 
 _SQL: Final = load("attempts")
@@ -39,12 +37,6 @@ class PgAttempts:
         self._call_deadline_s = call_deadline_s
         self._partitions = partitions
 
-    async def commands(self, refs: Sequence[str]) -> Mapping[str, GatewayCommand | Unreadable]:
-        """What the pointers lead to, by outbox id; one that is missing has been processed."""
-        async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(_SQL["find_orders"], refs)
-        return {row["id"]: _command(row) for row in rows}
-
     async def claim(self, claims: Sequence[Claim]) -> Sequence[bool]:
         """For each claim whether it is ours: committed when this returns."""
         async with borrowed(self._pool) as connection:
@@ -58,6 +50,7 @@ class PgAttempts:
         """The attempt of the operation that may have been sent; None when nothing was."""
         async with borrowed(self._pool) as connection:
             row = await connection.fetchrow(_SQL["find_attempt"], operation_id)
+            await confirm(connection)  # the PSP may be asked about it
         return None if row is None else _attempt(row, operation_id)
 
     async def claim_resend(self, attempt_id: str) -> bool:
@@ -77,11 +70,15 @@ class PgAttempts:
             ended = orjson.dumps([self._conclusion(c) for c in conclusions]).decode()
             async with borrowed(self._pool) as connection:
                 rows = await connection.fetch(_SQL["conclude_commands"], ended)
+                if len(rows) < len(conclusions):
+                    await confirm(connection)  # ended before, perhaps by us, and nothing was written now
         except orjson.JSONEncodeError as error:
             raise Poison("answer_invalid", str(error)) from error
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             raise Poison("refused_by_database", f"{type(error).__name__} ({error.sqlstate})") from error
-        return [Pointer(stream=row["stream"], ref=row["id"]) for row in rows]
+        return [
+            Pointer(stream=row["stream"], ref=row["id"], merchant=public(MERCHANT, row["merchant_id"])) for row in rows
+        ]
 
     def _claim(self, claim: Claim) -> dict[str, object]:
         order = claim.command.order
@@ -114,16 +111,6 @@ class PgAttempts:
             "operation_id": order.operation_id,
             "evidence": fact and encode_fact(fact),
         }
-
-
-def _command(row: asyncpg.Record) -> GatewayCommand | Unreadable:
-    fields = {"ref": row["id"], "type": row["type"], "body": row["body"]}
-    try:
-        return GatewayCommand(ref=row["id"], kind=CommandKind(row["type"]), order=decode_order(row["body"]))
-    except Poison as poison:
-        return Unreadable(ref=row["id"], reason=poison.reason, detail=poison.detail, fields=fields)
-    except ValueError:
-        return Unreadable(ref=row["id"], reason="type_unknown", detail=row["type"], fields=fields)
 
 
 def _attempt(row: asyncpg.Record, operation_id: str) -> Attempt:

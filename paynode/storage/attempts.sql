@@ -1,9 +1,3 @@
--- name: find_orders
--- A pointer whose row is gone has had its effect.
-SELECT id::text AS id, type, body
-FROM outbox
-WHERE id = ANY($1::uuid[])
-
 -- name: claim_attempts
 -- The claim of sending: committed before the first byte leaves, one per operation unless nothing was sent. The command
 -- must still be there: a delivery that comes late must not begin again what is already concluded. Locked, because it may
@@ -95,4 +89,4 @@ SELECT
 FROM input AS i
 INNER JOIN gone AS g ON g.id = i.command_id
 WHERE i.evidence_id IS NOT NULL
-RETURNING id::text AS id, stream
+RETURNING id::text AS id, stream, merchant_id::text AS merchant_id

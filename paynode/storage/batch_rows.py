@@ -11,6 +11,7 @@ import orjson
 from paynode.domain.batch import Batch, HeadChange, WalletChange
 from paynode.domain.booking import Adjustment
 from paynode.domain.ledger import Entry
+from paynode.domain.message import DeadLetter
 from paynode.domain.road import commands_stream
 
 ENTRY_COLUMNS: Final = (
@@ -179,17 +180,40 @@ def events(batch: Batch) -> str:
     )
 
 
-def letters(batch: Batch) -> str:
-    """Rows of `insert_letters`."""
+def letters(buried: Sequence[DeadLetter]) -> str:
+    """Rows of `insert_letters` and `bury_rows`."""
     return _json(
         {
             "id": letter.id,
+            "ref": letter.what.ref,
             "stream": letter.stream,
             "entry_id": letter.entry_id,
-            "event_id": letter.what.ref,
+            "event_id": letter.what.event_id,
+            "type": letter.what.type,
+            "merchant_id": letter.what.merchant_id,
+            "payment_id": letter.what.payment_id,
             "reason": letter.what.reason,
             "error": letter.what.detail,
+            "attempts": letter.attempts,
+            "first_failed_at_ms": letter.first_failed_at_ms,
             "fields": dict(letter.what.fields),
         }
-        for letter in batch.letters
+        for letter in buried
+    )
+
+
+def verdicts(batch: Batch) -> str:
+    """Rows of `insert_verdicts`."""
+    return _json(
+        {
+            "event_id": verdict.event_id,
+            "content_sha256": verdict.content_sha256.hex(),
+            "content": verdict.content,
+            "merchant_id": verdict.merchant_id,
+            "publisher": verdict.publisher,
+            "type": verdict.type,
+            "result": verdict.result,
+            "code": verdict.code,
+        }
+        for verdict in batch.verdicts
     )

@@ -30,3 +30,9 @@ SELECT
         WHERE merchant_id = ANY($1::uuid[]) AND type = 'fee'
     ) AS fees,
     (SELECT coalesce(sum(balance), 0) FROM wallets WHERE merchant_id = ANY($1::uuid[])) AS wallets
+
+-- name: read_seq
+-- How many events of a merchant with nothing but wallet movements are applied: each is one ledger entry.
+SELECT seq
+FROM ledger_heads
+WHERE merchant_id = $1

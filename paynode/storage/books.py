@@ -138,8 +138,18 @@ async def _write(session: Session, batch: Batch) -> None:
     await _execute(session, "insert_events", batch_rows.events(batch), expected=len(batch.events))
     if batch.commands:
         await session.execute(_SQL["insert_commands"], batch_rows.commands(batch))
-    if batch.letters:
-        await session.execute(_SQL["insert_letters"], batch_rows.letters(batch))
+    await _write_ends(session, batch)
+
+
+async def _write_ends(session: Session, batch: Batch) -> None:
+    """What was not booked, or not booked alone: letters, what waits behind them, and verdicts upon outside events."""
+    rows = [letter for letter in batch.letters if letter.what.ref is not None]
+    await _execute(session, "bury_rows", batch_rows.letters(rows), expected=len(rows))
+    await _execute(session, "park_rows", list(batch.parked), expected=len(batch.parked))
+    await _execute(session, "insert_verdicts", batch_rows.verdicts(batch), expected=len(batch.verdicts))
+    entries = [letter for letter in batch.letters if letter.what.ref is None]
+    if entries:
+        await session.execute(_SQL["insert_letters"], batch_rows.letters(entries))
 
 
 async def _write_money(session: Session, batch: Batch) -> None:

@@ -135,10 +135,74 @@ WHERE p.partition = l.partition AND p.epoch = l.epoch
 RETURNING p.partition, p.last_batch::text AS last_batch
 
 -- name: insert_letters
--- The durable copy of a dead letter. The same entry twice is one letter.
-INSERT INTO dead_letters (id, stream, entry_id, event_id, reason, error, attempts, fields)
-SELECT l.id, l.stream, l.entry_id, l.event_id, l.reason, l.error, 1, l.fields
-FROM jsonb_to_recordset($1::jsonb) AS l (
-    id uuid, stream text, entry_id text, event_id uuid, reason text, error text, fields jsonb
+-- The durable copy of what came without a row. The same entry twice is one letter. What a publisher signed can be
+-- requeued: as a row whose id is the letter's.
+INSERT INTO dead_letters (
+    id, stream, entry_id, event_id, type, merchant_id, payment_id, reason, error, attempts, first_failed_at, fields,
+    message
 )
-ON CONFLICT (stream, entry_id) DO NOTHING
+SELECT
+    l.id, l.stream, l.entry_id, l.event_id, l.type, l.merchant_id, l.payment_id, l.reason, l.error, l.attempts,
+    'epoch'::timestamptz + l.first_failed_at_ms * interval '1 millisecond', l.fields,
+    CASE WHEN l.fields ? 'event' THEN
+        jsonb_build_object(
+            'id', l.id, 'stream', l.stream, 'type', 'outside.event', 'merchant_id', l.merchant_id, 'body', l.fields
+        )
+    END
+FROM jsonb_to_recordset($1::jsonb) AS l (
+    id uuid, stream text, entry_id text, event_id uuid, type text, merchant_id uuid, payment_id uuid, reason text,
+    error text, attempts integer, first_failed_at_ms bigint, fields jsonb
+)
+ON CONFLICT (stream, entry_id) WHERE row_id IS NULL DO NOTHING
+
+-- name: bury_rows
+-- A row that died becomes its own letter: claimed and kept whole in one statement.
+WITH dying AS (
+    SELECT *
+    FROM jsonb_to_recordset($1::jsonb) AS l (
+        id uuid, ref uuid, stream text, entry_id text, event_id uuid, type text, reason text, error text,
+        attempts integer, first_failed_at_ms bigint, fields jsonb
+    )
+),
+
+gone AS (
+    DELETE FROM outbox AS o
+    USING dying AS d
+    WHERE o.id = d.ref
+    RETURNING o.*
+)
+
+INSERT INTO dead_letters (
+    id, row_id, stream, entry_id, event_id, type, merchant_id, payment_id, reason, error, attempts, first_failed_at,
+    fields, message
+)
+SELECT
+    d.id, d.ref, d.stream, d.entry_id, coalesce(d.event_id, d.ref), coalesce(d.type, g.type), g.merchant_id,
+    g.payment_id, d.reason, d.error, d.attempts,
+    'epoch'::timestamptz + d.first_failed_at_ms * interval '1 millisecond', d.fields, to_jsonb(g)
+FROM dying AS d
+INNER JOIN gone AS g ON g.id = d.ref
+
+-- name: park_rows
+-- Rows that wait behind a dead letter about the same payment, in the order in which they came.
+WITH gone AS (
+    DELETE FROM outbox AS o
+    USING unnest($1::uuid[]) WITH ORDINALITY AS p (id, place)
+    WHERE o.id = p.id
+    RETURNING o.*, p.place
+)
+
+INSERT INTO parked (id, stream, type, merchant_id, payment_id, operation_id, body, created_at)
+SELECT id, stream, type, merchant_id, payment_id, operation_id, body, created_at
+FROM gone
+ORDER BY place
+
+-- name: insert_verdicts
+-- What was applied, refused or buried of outside publishers. An id that is there already is a unique violation: somebody
+-- else had the effect.
+INSERT INTO applied_events (event_id, content_sha256, content, merchant_id, publisher, type, result, code)
+SELECT v.event_id, decode(v.content_sha256, 'hex'), v.content, v.merchant_id, v.publisher, v.type, v.result, v.code
+FROM jsonb_to_recordset($1::jsonb) AS v (
+    event_id uuid, content_sha256 text, content text, merchant_id uuid, publisher text, type text, result text,
+    code text
+)

@@ -8,10 +8,11 @@ from typing import Final
 import asyncpg
 
 from paynode.domain.accepting import Operated, Received
+from paynode.domain.ids import MERCHANT, public
 from paynode.domain.payment import Fact
 from paynode.domain.road import Pointer, commands_stream
 from paynode.storage.bodies import encode_fact
-from paynode.storage.postgres import Pool, borrowed
+from paynode.storage.postgres import Pool, borrowed, confirm
 from paynode.storage.queries import load
 
 _SQL: Final = load("callbacks")
@@ -38,11 +39,11 @@ class PgCallbacks:
 
     async def store(self, received: Received) -> None:
         """Keep a callback that speaks of nothing we know; nothing happens when it is kept already."""
-        await self._fetch("store_unmatched", *_inbox_row(received))
+        await self._keep("store_unmatched", *_inbox_row(received))
 
     async def store_evidence(self, received: Received, operated: Operated, fact: Fact, stream: str) -> Pointer | None:
         """Keep a callback and the evidence it is; None when it was kept before."""
-        rows = await self._fetch(
+        rows = await self._keep(
             "store_matched",
             *_inbox_row(received),
             operated.payment_id,
@@ -52,7 +53,8 @@ class PgCallbacks:
             operated.operation_id,
             encode_fact(fact),
         )
-        return Pointer(stream=stream, ref=fact.event_id) if rows else None
+        merchant = public(MERCHANT, operated.merchant_id)
+        return Pointer(stream=stream, ref=fact.event_id, merchant=merchant) if rows else None
 
     async def ask_inquiry(self, payment_id: str, *, now_s: float) -> Pointer | None:
         """Have the gateway ask what became of the payment's charge; None when it is known, or asked just now."""
@@ -63,6 +65,14 @@ class PgCallbacks:
         ref = str(uuid.uuid5(_INQUIRIES, f"{operation_id}:{int(now_s) // _INQUIRY_EVERY_S}"))
         rows = await self._fetch("ask_inquiry", ref, stream, operation_id)
         return Pointer(stream=stream, ref=ref) if rows else None
+
+    async def _keep(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """Insert; a callback that was kept before is answered only when it is certain that it will not be lost."""
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(_SQL[statement], *arguments)
+            if not rows:
+                await confirm(connection)
+        return rows
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async with borrowed(self._pool) as connection:

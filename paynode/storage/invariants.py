@@ -153,6 +153,15 @@ async def captures_are_posted(look: Look) -> Breaches:
     return await _list(look, "list_unposted_captures", of=ids.PAYMENT)
 
 
+async def movements_are_posted(look: Look) -> Breaches:
+    """A wallet movement that its publisher was told is applied has its posting, and one that was refused has none.
+
+    Left out: how much it moved, which stands in the event's own text. A failure means that the verdict and the ledger
+    were not written by one transaction.
+    """
+    return await _list(look, "list_unposted_movements", of=ids.MERCHANT)
+
+
 async def captures_are_proven(look: Look) -> Breaches:
     """A sale is captured by exactly one charge that is as asked; one that is not captured has no charge.
 
@@ -197,6 +206,7 @@ LAWS: Final[tuple[Law, ...]] = (
     chains_verify,
     captures_are_posted,
     captures_are_proven,
+    movements_are_posted,
     timelines_have_no_gap,
     epochs_never_fall,
     nothing_is_stuck,

@@ -123,6 +123,20 @@ WHERE
     AND (coalesce(c.as_asked, 0), coalesce(c.approved, 0))
     <> CASE WHEN p.amount_captured > 0 THEN (1::bigint, 1::bigint) ELSE (0::bigint, 0::bigint) END;
 
+-- name: list_unposted_movements
+-- The event's id is the operation of its posting.
+SELECT
+    coalesce(v.merchant_id, e.merchant_id)::text AS id, 'event ' || coalesce(v.event_id, e.operation_id) AS what,
+    coalesce(v.result, 'no such event') AS expected, coalesce(e.count, 0) || ' postings' AS found
+FROM (SELECT * FROM applied_events WHERE type LIKE 'paynode.wallet.%') AS v
+FULL JOIN (
+    SELECT merchant_id, operation_id, count(*) AS count
+    FROM ledger_entries
+    WHERE type IN ('credit', 'debit')
+    GROUP BY merchant_id, operation_id
+) AS e ON e.operation_id = v.event_id
+WHERE coalesce(e.count, 0) <> CASE WHEN v.result = 'applied' THEN 1 ELSE 0 END;
+
 -- name: list_version_gaps
 -- (payment, version) is unique, so that first, last and count tell whether one is missing.
 SELECT

@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from paynode.domain.batch import Lease
+from paynode.domain.ownership import Taken
 from paynode.storage.postgres import Pool, borrowed
+from paynode.storage.presence import PgPresence
 from paynode.storage.queries import load
 
 _SQL: Final = load("leases")
 
 
 class PgLeases:
-    """One worker's leases on partitions. Every method raises Unavailable when the server is away.
+    """One worker's leases on partitions, kept by the session of its presence. Every method raises Unavailable.
 
     The name of each database session of the worker begins with `worker_id`.
     """
 
-    def __init__(self, pool: Pool, *, worker_id: str, lease_s: float) -> None:
-        self._pool = pool
+    def __init__(self, presence: PgPresence, *, worker_id: str, lease_s: float) -> None:
+        self._presence = presence
         self._worker_id = worker_id
         self._lease_s = lease_s
 
-    async def beat(self) -> int:
-        """Say that this worker lives; returns how many do, this one among them."""
-        async with borrowed(self._pool) as connection:
-            return int(await connection.fetchval(_SQL["beat_heart"], self._worker_id, self._lease_s))
-
-    async def take(self, count: int) -> Mapping[Lease, str | None]:
-        """At most `count` partitions that nobody owns, each under a new epoch; with the owner who did not give it back.
+    async def take(self, count: int) -> Sequence[Taken]:
+        """At most `count` partitions that nobody owns, each under a new epoch.
 
         What an owner that is gone may still hold of them is taken from it first.
         """
-        async with borrowed(self._pool) as connection:
-            await connection.execute(_SQL["end_sessions"], self._worker_id)
-            rows = await connection.fetch(_SQL["take_leases"], self._worker_id, count, self._lease_s)
-        return {Lease(partition=row["partition"], epoch=row["epoch"]): row["owner_before"] for row in rows}
+        async with self._presence.session() as session:
+            await session.execute(_SQL["end_sessions"], self._worker_id)
+            rows = await session.fetch(_SQL["take_leases"], self._worker_id, count, self._lease_s)
+        return [
+            Taken(
+                lease=Lease(partition=row["partition"], epoch=row["epoch"]),
+                owner_before=row["owner_before"],
+                unclean_deaths=row["unclean_deaths"],
+            )
+            for row in rows
+        ]
 
     async def keep(self, leases: Iterable[Lease]) -> frozenset[Lease]:
         """Renew the leases; returns those that are still ours."""
         held = list(leases)
-        async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(
+        async with self._presence.session() as session:
+            rows = await session.fetch(
                 _SQL["keep_leases"],
                 [lease.partition for lease in held],
                 [lease.epoch for lease in held],
@@ -53,13 +57,8 @@ class PgLeases:
 
     async def release(self, lease: Lease) -> None:
         """Give a partition back; whatever was read of it must be committed or forgotten before."""
-        async with borrowed(self._pool) as connection:
-            await connection.execute(_SQL["release_lease"], lease.partition, lease.epoch)
-
-    async def stop(self) -> None:
-        """This worker lives no more."""
-        async with borrowed(self._pool) as connection:
-            await connection.execute(_SQL["stop_heart"], self._worker_id)
+        async with self._presence.session() as session:
+            await session.execute(_SQL["release_lease"], lease.partition, lease.epoch)
 
 
 async def count_partitions(pool: Pool) -> int:

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -64,6 +64,26 @@ def role_url(settings: Settings, role: Role) -> str:
     netloc = f"{role.login}:{quote(password, safe='')}@{hosts}"
     # quote, not quote_plus: to a database URL a plus sign is a plus sign.
     return urlunsplit(parts._replace(netloc=netloc, query=urlencode(query, quote_via=quote, safe="/")))
+
+
+def each_host(url: str) -> Sequence[str]:
+    """A URL with a list of hosts (`h1:5432,h2:5432`, or `?host=h1,h2&port=5432,5433`) as one URL for each of them."""
+    parts = urlsplit(url)
+    user, at, named = parts.netloc.rpartition("@")
+    query = parse_qsl(parts.query)
+    asked = dict(query)
+    hosts = (named or asked.get("host", "")).split(",")
+    ports = asked.get("port", "").split(",")
+    if len(hosts) == 1:
+        return [url]
+    urls = []
+    for number, host in enumerate(hosts):
+        ours = {"port": ports[number]} if len(ports) == len(hosts) else {}
+        if not named:
+            ours["host"] = host
+        rest = urlencode([(key, ours.get(key, value)) for key, value in query], quote_via=quote, safe="/")
+        urls.append(urlunsplit(parts._replace(netloc=f"{user}{at}{host if named else ''}", query=rest)))
+    return urls
 
 
 def _owner_url(settings: Settings) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import asyncpg
 import orjson
 
+from paynode.domain.ids import MERCHANT, public
 from paynode.domain.road import Pointer, Published
 from paynode.storage.postgres import Pool, borrowed
 from paynode.storage.queries import load
@@ -24,7 +26,7 @@ class PgOutbox:
         """Rows whose time has come, marked as published: publish them now."""
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(_SQL["take_due_rows"], count)
-        return [Pointer(stream=row["stream"], ref=row["id"]) for row in rows]
+        return [_pointer(row) for row in rows]
 
     async def find_old(
         self, *, after_s: float, max_s: float, count: int, before_ms: Mapping[str, int]
@@ -36,12 +38,14 @@ class PgOutbox:
         bounds = orjson.dumps(dict(before_ms)).decode()
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(_SQL["find_old_rows"], after_s, max_s, count, bounds)
-        return [
-            Published(pointer=Pointer(stream=row["stream"], ref=row["id"]), at_ms=row["published_at_ms"])
-            for row in rows
-        ]
+        return [Published(pointer=_pointer(row), at_ms=row["published_at_ms"]) for row in rows]
 
     async def mark_republished(self, refs: Sequence[str]) -> None:
         """Remember that these are about to be put on their streams again."""
         async with borrowed(self._pool) as connection:
             await connection.execute(_SQL["mark_republished"], refs)
+
+
+def _pointer(row: asyncpg.Record) -> Pointer:
+    merchant = row["merchant_id"]
+    return Pointer(stream=row["stream"], ref=row["id"], merchant=public(MERCHANT, merchant) if merchant else "")

@@ -1,6 +1,6 @@
 -- name: take_due_rows
 -- Rows that nobody has published yet and whose time has come. Marked before they are published: what is marked and
--- then lost is found again as missing from its stream.
+-- then lost is found again as missing from its stream. Ordered once more: an update returns its rows as its join finds them.
 WITH due AS (
     SELECT id
     FROM outbox
@@ -8,20 +8,28 @@ WITH due AS (
     ORDER BY available_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
+),
+
+taken AS (
+    UPDATE outbox AS o
+    SET published_at = clock_timestamp()
+    FROM due
+    WHERE o.id = due.id
+    RETURNING o.id, o.stream, o.merchant_id, o.available_at
 )
 
-UPDATE outbox AS o
-SET published_at = clock_timestamp()
-FROM due
-WHERE o.id = due.id
-RETURNING o.id::text AS id, o.stream
+SELECT id::text AS id, stream, merchant_id::text AS merchant_id
+FROM taken
+ORDER BY available_at
 
 -- name: find_old_rows
 -- Published a while ago and still not processed: its entry may be lost, or waiting in the stream. The pause doubles
 -- with every time it was published again. Of a stream that is named in $4 only what was published before that instant
 -- (milliseconds): the rest is a backlog, which must not hide what is lost behind it. A command with an open attempt is
 -- being worked on; that an open one is not `not_sent` goes without saying, but finds the index.
-SELECT o.id::text AS id, o.stream, (extract(EPOCH FROM o.published_at) * 1000)::bigint AS published_at_ms
+SELECT
+    o.id::text AS id, o.stream, o.merchant_id::text AS merchant_id,
+    (extract(EPOCH FROM o.published_at) * 1000)::bigint AS published_at_ms
 FROM outbox AS o
 WHERE
     o.published_at < statement_timestamp() - $1 * interval '1 second'

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeAlias
 
 import anyio
@@ -12,7 +13,8 @@ from asyncpg.connect_utils import SessionAttribute
 
 from paynode.config import Settings
 from paynode.domain.errors import Conflict, Transient, Unavailable
-from paynode.storage.logins import Role, role_url
+from paynode.storage.logins import Role, each_host, role_url
+from paynode.storage.nodes import ERRORS, Session, forget, is_replaced, open_newest
 
 __all__ = [
     "Connection",
@@ -21,6 +23,7 @@ __all__ = [
     "Session",
     "borrowed",
     "close",
+    "confirm",
     "connect",
     "pool",
     "role_url",
@@ -28,8 +31,7 @@ __all__ = [
     "translated",
 ]
 
-# asyncpg is generic for type checkers only, hence the quotes. A session is our own; a connection may be a pool's.
-Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+# A session is our own; a connection may be a pool's.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -53,9 +55,6 @@ _BY_KEY: Final = {
 
 # Seconds to wait for a free connection of a pool.
 _WAIT_S: Final = 5.0
-
-# All that asyncpg raises. The third is a plain Exception; TimeoutError is an OSError.
-_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 # Beginnings of SQLSTATE. These say that the server behind the connection is not, or no more, the one to talk to:
 _NODE_IS_LOST: Final = (
@@ -81,6 +80,23 @@ _CONFLICT_CODES: Final = frozenset(
 )
 
 
+class _Pooled(asyncpg.Connection):
+    """A connection that is closed where asyncpg would send a cancel request: its time is up, or its task was cancelled.
+
+    What a pool runs commits by itself, so that a request may meet the COMMIT. Cancelled while it waits for a
+    synchronous standby, a COMMIT is done, and visible, and not replicated; left alone it waits on until the standby
+    has it.
+    """
+
+    def is_replaced(self) -> bool:
+        """Whether another server has taken its server's place."""
+        return is_replaced(self)
+
+    def _cancel_current_command(self, *waiters: object) -> None:
+        # Not at once: the protocol calls this in the middle of its own work.
+        asyncio.get_running_loop().call_soon(self.terminate)
+
+
 async def connect(
     settings: Settings,
     role: Role,
@@ -95,10 +111,11 @@ async def connect(
 
     Raises: Unavailable; asyncpg's own error when the log-in is refused, which no waiting cures.
     """
+    arguments = _arguments(settings, application_name, statement_timeout_ms, is_by_key=is_by_key)
+    # A session of one's own is opened at the start or after a failure: what was known then is no guide.
+    forget()
     with translated():
-        return await asyncpg.connect(
-            **_arguments(settings, role, application_name, statement_timeout_ms, is_by_key=is_by_key)
-        )
+        return await _opener(settings, role, arguments)()
 
 
 @asynccontextmanager
@@ -118,7 +135,7 @@ async def session(
 async def close(connection: Session) -> None:
     """Close in bounded time, also when the server has gone silent or we are being cancelled."""
     with anyio.move_on_after(_CLOSE_S, shield=True):
-        with suppress(*_ERRORS):  # it is gone already, which is what we wanted
+        with suppress(*ERRORS):  # it is gone already, which is what we wanted
             await connection.close()
     connection.terminate()
 
@@ -131,17 +148,16 @@ async def pool(
 
     `is_by_key` as for `connect`.
     """
+    arguments = _arguments(settings, application_name, None, is_by_key=is_by_key)
+    pooling: dict[str, Any] = {"connect": _opener(settings, role, arguments), "connection_class": _Pooled}
     with translated():
         opened = await asyncpg.create_pool(
-            min_size=1,
-            max_size=size or settings.database.pool_size,
-            reset=_nothing_to_reset,
-            **_arguments(settings, role, application_name, None, is_by_key=is_by_key),
+            min_size=1, max_size=size or settings.database.pool_size, reset=_nothing_to_reset, **pooling
         )
     try:
         yield opened
     finally:
-        with anyio.move_on_after(_CLOSE_S, shield=True), suppress(*_ERRORS):
+        with anyio.move_on_after(_CLOSE_S, shield=True), suppress(*ERRORS):
             await opened.close()
         opened.terminate()
 
@@ -157,16 +173,40 @@ async def _nothing_to_reset(_: object) -> None:
 async def borrowed(pool: Pool) -> AsyncIterator[Connection]:
     """A connection of the pool, errors translated. After a failure of the server the whole pool is renewed.
 
-    Idle connections stay with the node they were made to: after a failover they would answer from the demoted one.
+    Idle connections stay with the node that they were made to: after a failover they would answer from the demoted one,
+    and what is read there beside what is read elsewhere makes no sense.
     """
     with translated():
         try:
-            async with pool.acquire(timeout=_WAIT_S) as connection:
+            async with AsyncExitStack() as stack:
+                connection = await stack.enter_async_context(pool.acquire(timeout=_WAIT_S))
+                if _is_replaced(connection):
+                    await pool.expire_connections()
+                    connection.terminate()
+                    connection = await stack.enter_async_context(pool.acquire(timeout=_WAIT_S))
                 yield connection
-        except _ERRORS as error:
+        except ERRORS as error:
             if _is_node_lost(error):
+                forget()
                 await pool.expire_connections()
             raise
+
+
+def _is_replaced(connection: Any) -> bool:
+    # Any: what a pool lends is a proxy, which passes on whatever it does not have itself.
+    return bool(connection.is_replaced())
+
+
+async def confirm(connection: Connection) -> None:
+    """Return once everything that was read on this connection is on every server that counts.
+
+    A transaction whose COMMIT was cut off may be visible and not replicated: a failover would take it back. So whatever
+    was found rather than written may cause an answer or a call only after a write of our own, whose COMMIT waits for
+    all before it. This one touches no table.
+
+    Raises: asyncpg's errors, translated by the caller.
+    """
+    await connection.execute("SELECT pg_logical_emit_message(true, 'paynode', 'confirm')")
 
 
 async def is_up(pool: Pool) -> bool:
@@ -184,7 +224,7 @@ def translated() -> Iterator[None]:
     """Put what infrastructure does on the error tree. A bug (syntax, a CHECK, an argument) passes as it is."""
     try:
         yield
-    except _ERRORS as error:
+    except ERRORS as error:
         meaning = _translation(error)
         if meaning is None:
             raise
@@ -226,17 +266,31 @@ def _is_our_mistake(error: asyncpg.InterfaceError) -> bool:
     return isinstance(error, ValueError) or str(error.args[0]).startswith("the server expects")
 
 
+def _opener(settings: Settings, role: Role, arguments: dict[str, Any]) -> Callable[..., Awaitable[Session]]:
+    """What opens a session, at whichever of the hosts takes writes; in the form in which a pool wants it."""
+    urls = each_host(role_url(settings, role))
+    # A single server may be a standby when nobody wants to write. Of several it is never one: answers would be older
+    # than what was told before, and `ready` would be said while nothing can be accepted.
+    is_any = role is Role.READER and len(urls) == 1
+    target = SessionAttribute.any if is_any else SessionAttribute.read_write
+
+    async def open_session(_: None = None, **given: Any) -> Session:
+        async def open_one(url: str) -> Session:
+            return await asyncpg.connect(url, target_session_attrs=target, **arguments, **given)
+
+        return await open_newest(urls, open_one, patience_s=settings.database.connect_timeout_s)
+
+    return open_session
+
+
 def _arguments(
-    settings: Settings, role: Role, application_name: str, statement_timeout_ms: int | None, *, is_by_key: bool
+    settings: Settings, application_name: str, statement_timeout_ms: int | None, *, is_by_key: bool
 ) -> dict[str, Any]:
     limits = settings.database
     statement_ms = limits.statement_timeout_ms if statement_timeout_ms is None else statement_timeout_ms
     return {
-        "dsn": role_url(settings, role),
         "timeout": limits.connect_timeout_s,
         "command_timeout": statement_ms / 1000 + _GRACE_S if statement_ms else None,
-        # Of several hosts the one that takes writes; whoever only reads may read from a standby.
-        "target_session_attrs": SessionAttribute.any if role is Role.READER else SessionAttribute.read_write,
         "server_settings": {
             "application_name": application_name,
             "timezone": "UTC",

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import asyncpg
+import orjson
 
 from paynode.domain.booking import MerchantBooks
 from paynode.domain.errors import Poison
 from paynode.domain.ledger import NO_ENTRIES, Head
-from paynode.domain.message import Message, Unreadable
+from paynode.domain.message import Message, Unread, Unreadable
 from paynode.domain.money import FeePlan, Money
 from paynode.domain.payment import (
     Amounts,
@@ -25,9 +26,10 @@ from paynode.domain.payment import (
     Status,
 )
 from paynode.domain.psp import Outcome
+from paynode.domain.publishing import OutsideType, Result, Verdict
 from paynode.domain.wallet import Wallet
 from paynode.storage.bodies import decode_fact
-from paynode.storage.postgres import Pool, borrowed
+from paynode.storage.postgres import Pool, borrowed, confirm
 from paynode.storage.queries import load
 
 _SQL: Final = load("shelf")
@@ -39,14 +41,27 @@ class PgShelf:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]:
+    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unread | Unreadable]:
         """What the pointers on a stream lead to, by outbox id; one that is missing has been processed, or is another's.
 
         Raises: Unavailable.
         """
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(_SQL["find_messages"], refs, stream)
+            if len(rows) < len(set(refs)):
+                await confirm(connection)  # what is missing is acknowledged
         return {row["id"]: _message(row) for row in rows}
+
+    async def verdicts(self, event_ids: Sequence[str]) -> Mapping[str, Verdict]:
+        """What became of outside events, by id; one that is missing has never been seen.
+
+        Raises: Unavailable.
+        """
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(_SQL["find_verdicts"], event_ids)
+            if rows:
+                await confirm(connection)  # what was had before is acknowledged, and told again
+        return {row["event_id"]: _verdict(row) for row in rows}
 
     async def payments(self, payment_ids: Sequence[str]) -> Mapping[str, Payment]:
         """The payments with all evidence about them, by id.
@@ -55,6 +70,10 @@ class PgShelf:
         """
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(_SQL["find_payments"], payment_ids)
+            if len(rows) < len(set(payment_ids)):
+                # Evidence about a payment that is not there is buried: it must not be one read alone that says so.
+                await confirm(connection)
+                rows = await connection.fetch(_SQL["find_payments"], payment_ids)
             evidence = await connection.fetch(_SQL["find_evidence"], payment_ids)
         facts: dict[str, list[Fact]] = defaultdict(list)
         for row in evidence:
@@ -75,7 +94,9 @@ class PgShelf:
         return {row["id"]: _books(row, by_merchant[row["id"]]) for row in accounts}
 
 
-def _message(row: asyncpg.Record) -> Message | Unreadable:
+def _message(row: asyncpg.Record) -> Message | Unread | Unreadable:
+    if row["type"] == "outside.event":
+        return _outside(row)
     if row["type"] != "psp.evidence":
         return _unreadable(row, "type_unknown", row["type"])
     try:
@@ -84,12 +105,39 @@ def _message(row: asyncpg.Record) -> Message | Unreadable:
         return _unreadable(row, poison.reason, poison.detail)
     if fact.event_id != row["id"]:
         return _unreadable(row, "event_id_invalid", "the body names another event")
-    return Message(ref=row["id"], merchant_id=row["merchant_id"], fact=fact)
+    return Message(ref=row["id"], merchant_id=row["merchant_id"], content=fact)
+
+
+def _outside(row: asyncpg.Record) -> Unread | Unreadable:
+    fields: object = orjson.loads(row["body"])
+    if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
+        return _unreadable(row, "shape_invalid", "the body is not an entry's fields")
+    return Unread(ref=row["id"], fields=fields)
+
+
+def _verdict(row: asyncpg.Record) -> Verdict:
+    return Verdict(
+        event_id=row["event_id"],
+        content_sha256=row["content_sha256"],
+        merchant_id=row["merchant_id"],
+        publisher=row["publisher"],
+        type=OutsideType(row["type"]),
+        result=Result(row["result"]),
+        code=row["code"],
+    )
 
 
 def _unreadable(row: asyncpg.Record, reason: str, detail: str) -> Unreadable:
     fields = {"ref": row["id"], "type": row["type"], "body": row["body"]}
-    return Unreadable(ref=row["id"], reason=reason, detail=detail, fields=fields)
+    return Unreadable(
+        ref=row["id"],
+        reason=reason,
+        detail=detail,
+        fields=fields,
+        type=row["type"],
+        merchant_id=row["merchant_id"],
+        payment_id=row["payment_id"],
+    )
 
 
 def _payment(row: asyncpg.Record, facts: tuple[Fact, ...]) -> Payment:
@@ -114,6 +162,7 @@ def _payment(row: asyncpg.Record, facts: tuple[Fact, ...]) -> Payment:
         psp_reference=row["psp_reference"],
         page_url=row["page_url"],
         review_reason=row["review_reason"],
+        is_held_up=row["is_held_up"],
     )
 
 

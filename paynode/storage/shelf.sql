@@ -1,9 +1,16 @@
 -- name: find_messages
 -- A pointer whose row is gone has had its effect: the row is deleted by the effect's own transaction. Rows of other
 -- streams are not found: a pointer that stands where it does not belong must not claim what others are to do.
-SELECT id::text AS id, type, merchant_id::text AS merchant_id, body
+SELECT id::text AS id, type, merchant_id::text AS merchant_id, payment_id::text AS payment_id, body
 FROM outbox
 WHERE id = ANY($1::uuid[]) AND stream = $2
+
+-- name: find_verdicts
+-- What became of outside events that were had before. A dead letter's event is known too: only a requeue brings it back.
+SELECT
+    event_id::text AS event_id, content_sha256, merchant_id::text AS merchant_id, publisher, type, result, code
+FROM applied_events
+WHERE event_id = ANY($1::uuid[])
 
 -- name: find_payments
 -- A payment with the one operation that charges it. LATERAL and LIMIT leave no other way than one look-up per payment:
@@ -11,7 +18,11 @@ WHERE id = ANY($1::uuid[]) AND stream = $2
 SELECT
     p.id::text AS id, p.merchant_id::text AS merchant_id, p.amount, p.currency, p.method ->> 'type' AS method,
     p.status, p.version, p.amount_authorized, p.amount_captured, p.psp_reference, p.page_url, p.review_reason,
-    o.id::text AS operation_id, o.kind, o.psp, o.state, o.psp_reference AS operation_reference
+    o.id::text AS operation_id, o.kind, o.psp, o.state, o.psp_reference AS operation_reference,
+    EXISTS (
+        SELECT FROM dead_letters AS d
+        WHERE d.payment_id = p.id AND d.status = 'dead' AND d.type = 'psp.evidence'
+    ) AS is_held_up
 FROM payments AS p
 CROSS JOIN LATERAL (
     SELECT * FROM operations WHERE payment_id = p.id AND kind IN ('sale', 'authorize') LIMIT 1

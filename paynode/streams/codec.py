@@ -1,15 +1,14 @@
-"""Events of outside publishers, as they stand on a stream: CloudEvents 1.0 in structured JSON, signed.
+"""Events of outside publishers: CloudEvents 1.0 in structured JSON, read strictly.
 
-Field `event` is the JSON text, field `sig` is `<publisher>.<base64 of HMAC-SHA256 over the event's bytes>`. The
-signature is checked first, on the bytes as they came: nothing of an event is looked at before it is known whose it is.
+Nothing of an event is looked at before it is known whose it is (`signing`); then it is read to the last value here, and
+all that follows handles typed values only.
 """
 
 from __future__ import annotations
 
-import base64
-import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
@@ -21,21 +20,19 @@ from paynode.domain.ids import MERCHANT, parse, public
 from paynode.domain.partition import partition_of
 from paynode.domain.publishing import OutsideEvent, OutsideType, PublisherKey
 from paynode.streams.event_data import decode_data, encode_data
-from paynode.streams.strict_json import NotStrict, matching, matching_or_none, only, read_object, text
+from paynode.streams.members import NotStrict, matching, matching_or_none, only, read_object, text
+from paynode.streams.signing import Claim, sign
 
-EVENT_FIELD: Final = "event"
-SIGNATURE_FIELD: Final = "sig"
-EVENT_BYTES_MAX: Final = 64 * 1024
 # An event has two levels, itself and its data.
 _DEPTH_MAX: Final = 4
 # An id's time orders it among the ids of years. A day allows for any clock; beyond it, it was not made from one.
 _AHEAD_MS_MAX: Final = 24 * 60 * 60 * 1000
 
-_SIGNATURE: Final = re.compile(r"([a-z0-9][a-z0-9_-]{0,63})\.([A-Za-z0-9+/]{43}=)", re.ASCII)
-_UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
+UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _URI_REFERENCE: Final = re.compile(r"[\x21-\x7e]{1,500}", re.ASCII)
+_TYPE: Final = re.compile(r"[a-z0-9._-]{1,100}", re.ASCII)
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)
 
 _REQUIRED: Final = frozenset({"specversion", "id", "source", "type", "time", "subject", "datacontenttype", "data"})
@@ -59,66 +56,49 @@ def encode(event: OutsideEvent, publisher: str, secret: bytes) -> dict[str, str]
         "data": {"merchant_id": merchant, **encode_data(event.data)},
     }
     raw = orjson.dumps({name: value for name, value in attributes.items() if value is not None})
-    return {EVENT_FIELD: raw.decode(), SIGNATURE_FIELD: f"{publisher}.{_signature(raw, secret)}"}
+    return sign(raw, publisher, secret)
 
 
-def decode(
-    fields: Mapping[str, str],
-    keys: Callable[[str], PublisherKey | None],
-    *,
-    now_ms: int,
-    partition: int,
-    partitions: int,
-) -> OutsideEvent:
-    """The event that an entry of this partition carries; `keys` gives a publisher's key, if there is such a publisher.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What an event that is refused was about, as far as that could be read."""
 
-    Raises: Poison, with the first of these reasons that applies: `event_missing`, `too_large`, `signature_missing`,
-    `signature_invalid`, `publisher_unknown`, `shape_invalid` (not JSON, or not these attributes), `type_unknown`,
-    `type_not_allowed`, `event_id_invalid`, `wrong_partition`, `merchant_mismatch`, `shape_invalid` (its values).
+    event_id: str | None = None
+    type: str | None = None
+    merchant_id: str | None = None
+
+
+def decode(claim: Claim, key: PublisherKey, *, now_ms: int, partition: int, partitions: int) -> OutsideEvent:
+    """The event of an authenticated claim that an entry of this partition made.
+
+    Raises: Poison, with the first of these reasons that applies: `shape_invalid` (not JSON, or not these attributes),
+    `type_unknown`, `type_not_allowed`, `event_id_invalid`, `wrong_partition`, `merchant_mismatch`, `shape_invalid` (its
+    values).
     """
-    raw = _raw(fields)
-    key = _authenticate(raw, fields, keys)
     try:
-        attributes = read_object(raw, depth_max=_DEPTH_MAX)
+        attributes = read_object(claim.raw, depth_max=_DEPTH_MAX)
         only(attributes, required=_REQUIRED, optional=_OPTIONAL)
-        return _event(raw, attributes, key, now_ms=now_ms, partition=partition, partitions=partitions)
+        return _event(claim, attributes, key, now_ms=now_ms, partition=partition, partitions=partitions)
     except NotStrict as error:
         raise Poison("shape_invalid", str(error)) from error
 
 
-def _raw(fields: Mapping[str, str]) -> bytes:
-    """The event's bytes. An entry's fields are text: one that was not UTF-8 was changed by that, and is not signed."""
-    event = fields.get(EVENT_FIELD)
-    if event is None:
-        raise Poison("event_missing", f"no field `{EVENT_FIELD}`")
-    raw = event.encode("utf-8", "surrogatepass")
-    if len(raw) > EVENT_BYTES_MAX:
-        raise Poison("too_large", f"{len(raw)} bytes, of at most {EVENT_BYTES_MAX}")
-    return raw
-
-
-def _authenticate(raw: bytes, fields: Mapping[str, str], keys: Callable[[str], PublisherKey | None]) -> PublisherKey:
-    claim = fields.get(SIGNATURE_FIELD)
-    if not claim:
-        raise Poison("signature_missing", f"no field `{SIGNATURE_FIELD}`")
-    match = _SIGNATURE.fullmatch(claim)
-    if match is None:
-        raise Poison("signature_invalid", "not <publisher>.<base64 of 32 bytes>")
-    key = keys(match[1])
-    if key is None:
-        raise Poison("publisher_unknown", "no key of this publisher")
-    # In constant time: how long a comparison takes would tell how much of a guess is right.
-    if not hmac.compare_digest(_signature(raw, key.secret), match[2]):
-        raise Poison("signature_invalid", "not this publisher's signature of these bytes")
-    return key
-
-
-def _signature(raw: bytes, secret: bytes) -> str:
-    return base64.b64encode(hmac.digest(secret, raw, "sha256")).decode()
+def about(claim: Claim) -> About:
+    """What can be told of an authenticated event that nothing can be done with."""
+    try:
+        attributes = read_object(claim.raw, depth_max=_DEPTH_MAX)
+    except NotStrict:
+        return About()
+    event_id, event_type, subject = (attributes.get(name) for name in ("id", "type", "subject"))
+    return About(
+        event_id=event_id if isinstance(event_id, str) and UUID7.fullmatch(event_id) else None,
+        type=event_type if isinstance(event_type, str) and _TYPE.fullmatch(event_type) else None,
+        merchant_id=parse(MERCHANT, subject) if isinstance(subject, str) else None,
+    )
 
 
 def _event(
-    raw: bytes, attributes: Mapping[str, object], key: PublisherKey, *, now_ms: int, partition: int, partitions: int
+    claim: Claim, attributes: Mapping[str, object], key: PublisherKey, *, now_ms: int, partition: int, partitions: int
 ) -> OutsideEvent:
     _expect(attributes, "specversion", "1.0")
     _expect(attributes, "datacontenttype", "application/json")
@@ -132,6 +112,7 @@ def _event(
         raise Poison("merchant_mismatch", "data.merchant_id is not the subject")
     return OutsideEvent(
         id=event_id,
+        publisher=claim.publisher,
         source=matching(attributes, "source", _URI_REFERENCE),
         type=event_type,
         at=_time(attributes),
@@ -140,7 +121,8 @@ def _event(
         traceparent=matching_or_none(attributes, "traceparent", _TRACEPARENT),
         correlation_id=matching_or_none(attributes, "correlationid", _TOKEN),
         causation_id=matching_or_none(attributes, "causationid", _TOKEN),
-        content_sha256=sha256(raw).digest(),
+        content=claim.raw.decode(),
+        content_sha256=sha256(claim.raw).digest(),
     )
 
 
@@ -161,7 +143,7 @@ def _type(attributes: Mapping[str, object], key: PublisherKey) -> OutsideType:
 
 def _event_id(attributes: Mapping[str, object], now_ms: int) -> str:
     event_id = text(attributes, "id")
-    if _UUID7.fullmatch(event_id) is None:
+    if UUID7.fullmatch(event_id) is None:
         raise Poison("event_id_invalid", "not a UUIDv7 in its canonical form")
     made_at_ms = int(event_id[:8] + event_id[9:13], 16)
     if made_at_ms > now_ms + _AHEAD_MS_MAX:

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from paynode.domain.road import GATEWAY_GROUP, Entry, commands_stream
 from paynode.streams.client import GroupMissing, Redis, translated
 from paynode.streams.entries import Member, entries
+
+# In one step, because Redis forgets what a removed consumer had pending: such an entry would stay in the stream,
+# delivered to nobody. Between a look and a removal it could read or reclaim something. XPENDING is asked for its error
+# when there is no group.
+_REMOVE: Final = """
+redis.call('XPENDING', KEYS[1], ARGV[1])
+local removed = {}
+for _, facts in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    local consumer = {}
+    for i = 1, #facts, 2 do consumer[facts[i]] = facts[i + 1] end
+    local is_meant = consumer.name == ARGV[3] or (ARGV[3] == '' and consumer.name ~= ARGV[4])
+    if is_meant and consumer.pending == 0 and consumer.idle >= tonumber(ARGV[2]) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
+        removed[#removed + 1] = consumer.name
+    end
+end
+return removed
+"""
 
 
 class CommandFeed:
@@ -55,7 +74,18 @@ class CommandFeed:
             self._cursor = "0-0"
             return []
         self._cursor = cursor.decode()
-        return entries(raw)
+        return await self._counted(entries(raw)) if raw else []
+
+    async def _counted(self, reclaimed: Sequence[Entry]) -> list[Entry]:
+        """With the number of times that each was delivered, this one included."""
+        client: Any = self._commands
+        with translated():
+            async with client.pipeline(transaction=False) as pipeline:
+                for entry in reclaimed:
+                    pipeline.xpending_range(self._member.stream, self._member.group, entry.id, entry.id, 1)
+                answers = await pipeline.execute()
+        times = [answer[0]["times_delivered"] if answer else 1 for answer in answers]
+        return [replace(entry, times=count) for entry, count in zip(reclaimed, times, strict=True)]
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """Say that these are concluded, and delete them: consumers compete, so there is no oldest one to trim by.
@@ -70,14 +100,46 @@ class CommandFeed:
                 pipeline.xack(self._member.stream, self._member.group, *ids)
                 await pipeline.execute()
 
+    async def renew(self, ids: Sequence[str], *, idle_ms: int) -> None:
+        """Begin the idle time of these anew, so that nobody takes them for forgotten; no delivery is counted by it.
+
+        Only of those that were idle for so long. What somebody else has taken meanwhile, because we were stopped, is
+        renewed by him and idle for less: it stays his. Raises: Unavailable.
+        """
+        try:
+            with translated():
+                await self._commands.xclaim(
+                    self._member.stream,
+                    self._member.group,
+                    self._member.consumer,
+                    idle_ms,
+                    list(ids),
+                    justid=True,  # without it this would be one more delivery
+                )
+        except GroupMissing:
+            return  # nothing is in anybody's hands any more, as far as Redis knows
+
+    async def clear_out(self, *, idle_ms: int) -> Sequence[str]:
+        """Remove the consumers that nothing was heard of for `idle_ms` and that have nothing pending; their names.
+
+        One that was only stopped is made anew by its next read. Raises: Unavailable.
+        """
+        try:
+            return await self._remove(idle_ms=idle_ms, name="")
+        except GroupMissing:
+            return []
+
     async def leave(self) -> None:
         """Remove this consumer, so that stopped processes do not pile up; it stays while it has commands pending.
 
-        Redis forgets what a removed consumer had pending: the entries would stay in the stream, delivered to nobody
-        and looking to the relay as if they were still on their way.
+        Raises: Unavailable.
         """
+        await self._remove(idle_ms=0, name=self._member.consumer)
+
+    async def _remove(self, *, idle_ms: int, name: str) -> list[str]:
+        client: Any = self._commands  # its types cover answers of three protocols at once
         with translated():
-            summary: Any = await self._commands.xpending(self._member.stream, self._member.group)
-            held = {consumer["name"] for consumer in summary["consumers"]}
-            if self._member.consumer.encode() not in held:
-                await self._commands.xgroup_delconsumer(self._member.stream, self._member.group, self._member.consumer)
+            names = await client.eval(
+                _REMOVE, 1, self._member.stream, self._member.group, idle_ms, name, self._member.consumer
+            )
+        return [removed.decode() for removed in names]

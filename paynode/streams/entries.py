@@ -53,6 +53,15 @@ class Member:
             )
         return entries(answer[0][1]) if answer else []
 
+    async def count_pending(self, client: Redis) -> int:
+        """How many entries are delivered to the whole group and not acknowledged.
+
+        Raises: GroupMissing, Unavailable.
+        """
+        with translated():
+            summary: Any = await client.xpending(self.stream, self.group)
+        return int(summary["pending"])
+
     async def make_group(self, client: Redis) -> None:
         """Make the stream and the group, from the stream's beginning: at `$` what came before would be skipped."""
         with translated():

@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from iso4217 import Currency
+
 from paynode.domain.ids import PAYMENT, parse, public
 from paynode.domain.money import AMOUNT_MAX, AMOUNT_MIN, Money
 from paynode.domain.publishing import CaptureRequest, OutsideData, OutsideType, RefundRequest, WalletMovement
-from paynode.streams.strict_json import NotStrict, integer, matching, only, text
+from paynode.streams.members import NotStrict, integer, matching, only, text
 
-_CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
+# Metals, funds and the codes for tests have no minor unit; nobody is paid in them.
+_CURRENCIES: Final = frozenset(currency.code for currency in Currency if currency.exponent is not None)
 _REFERENCE: Final = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)
 
 _MOVEMENT: Final = frozenset({"merchant_id", "amount", "currency", "reason", "reference"})
@@ -48,7 +51,7 @@ def decode_data(fields: Mapping[str, object], event_type: OutsideType) -> Outsid
 def _movement(fields: Mapping[str, object]) -> WalletMovement:
     only(fields, required=_MOVEMENT)
     return WalletMovement(
-        money=Money(amount=_amount(fields), currency=matching(fields, "currency", _CURRENCY)),
+        money=Money(amount=_amount(fields), currency=_currency(fields)),
         reason=text(fields, "reason"),
         reference=matching(fields, "reference", _REFERENCE),
     )
@@ -66,6 +69,13 @@ def _capture(fields: Mapping[str, object]) -> CaptureRequest:
     if not isinstance(is_final, bool):
         raise NotStrict("final is neither true nor false")
     return CaptureRequest(payment_id=_payment_id(fields), amount=_amount_or_all(fields), is_final=is_final)
+
+
+def _currency(fields: Mapping[str, object]) -> str:
+    currency = text(fields, "currency")
+    if currency not in _CURRENCIES:
+        raise NotStrict("currency is not an ISO 4217 code in capitals")
+    return currency
 
 
 def _payment_id(fields: Mapping[str, object]) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from paynode.config import Settings
 from paynode.domain.road import MERCHANTS_GROUP, Entry, events_stream
 from paynode.streams.client import GroupMissing, Redis, reader_client, translated
-from paynode.streams.entries import EntryId, Member, entry_id
+from paynode.streams.entries import EntryId, Member, entries, entry_id
 
 # One consumer name for whoever owns the partition: the pending list of the owner before is found without looking for
 # it, and no dead consumers pile up.
@@ -30,10 +29,20 @@ class PartitionFeed:
         self._member = Member(events_stream(partition), MERCHANTS_GROUP, _OWNER)
         self._count = count
         self._block_ms = block_ms
-        self._in_hand: deque[str] = deque()
-        self._acknowledged: set[str] = set()
+        self._in_hand: set[str] = set()
         self._last: EntryId = (0, 0)
         self._pending_after: str | None = "0"
+        self._is_behind = True
+
+    @property
+    def in_hand(self) -> int:
+        """Entries read and not yet acknowledged."""
+        return len(self._in_hand)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether what an owner before had in hand has not all been read yet."""
+        return self._is_behind
 
     async def read(self) -> Sequence[Entry]:
         """The next entries; none when nothing came for a while.
@@ -41,68 +50,77 @@ class PartitionFeed:
         Raises: Unavailable.
         """
         try:
-            entries = await (self._read_new() if self._pending_after is None else self._read_pending())
+            found = await (self._read_new() if self._pending_after is None else self._read_pending())
         except GroupMissing:
             # Whatever was in hand is in PostgreSQL and will be published again if it has not been processed. Where it
             # stood says nothing of the new stream, whose ids may be lower: trimming by it would take the unread.
             self._in_hand.clear()
-            self._acknowledged.clear()
             self._last = (0, 0)
             await self._member.make_group(self._commands)
             return []
-        known = set(self._in_hand)
-        fresh = [entry for entry in entries if entry.id not in known]
+        fresh = [entry for entry in found if entry.id not in self._in_hand]
         self._remember(fresh)
         return fresh
 
     def _remember(self, fresh: Sequence[Entry]) -> None:
         if not fresh:
             return
-        is_late = entry_id(fresh[0].id) < self._last
-        self._in_hand.extend(entry.id for entry in fresh)
-        if is_late:  # found in the pending list after newer ones: the oldest must stand first, trimming goes by it
-            self._in_hand = deque(sorted(self._in_hand, key=entry_id))
+        self._in_hand.update(entry.id for entry in fresh)
         self._last = max(self._last, entry_id(fresh[-1].id))
 
     async def _read_pending(self) -> list[Entry]:
         assert self._pending_after is not None
-        entries = await self._member.read(self._reader, after=self._pending_after, count=self._count, block_ms=None)
-        self._pending_after = entries[-1].id if entries else None
-        return entries
+        found = await self._member.read(self._reader, after=self._pending_after, count=self._count, block_ms=None)
+        self._pending_after = found[-1].id if found else None
+        if not found:
+            self._is_behind = False
+        return found
 
     async def _read_new(self) -> list[Entry]:
-        entries = await self._member.read(self._reader, after=">", count=self._count, block_ms=self._block_ms)
-        if not entries:
-            # Nothing new: look for what a connection of the owner before may have swallowed after we had looked. It
-            # was waiting in its own blocking read when it lost the partition.
+        found = await self._member.read(self._reader, after=">", count=self._count, block_ms=self._block_ms)
+        if not found and await self._member.count_pending(self._commands) > len(self._in_hand):
+            # Something is pending that we have not seen: a connection of the owner before has swallowed it after we
+            # had looked. It was waiting in its own blocking read when it lost the partition.
             self._pending_after = "0"
-        return entries
+        return found
+
+    async def fetch(self, ids: Sequence[str]) -> Sequence[Entry]:
+        """Read entries in hand once more, in their order; one that is not there any more has no fields.
+
+        Raises: Unavailable.
+        """
+        with translated():
+            async with self._commands.pipeline(transaction=False) as pipeline:
+                for number in ids:
+                    pipeline.xrange(self._member.stream, min=number, max=number)
+                answers: Any = await pipeline.execute()
+        found = {entry.id: entry for answer in answers for entry in entries(answer)}
+        return [found.get(number) or Entry(id=number, fields={}) for number in ids]
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """Say that these are processed and committed, and trim what nobody needs any more.
 
-        Trimming by the oldest id still in hand is ten times faster than deleting one by one, and leaves no holes.
+        Trimming by the oldest id still pending is ten times faster than deleting one by one, and leaves no holes. By
+        what Redis counts as pending, not by what is in hand: a blocked read of the owner before may have swallowed
+        entries that we have not seen yet.
         Raises: Unavailable; then they may be delivered again, and are recognised.
         """
-        self._acknowledged.update(ids)
-        while self._in_hand and self._in_hand[0] in self._acknowledged:
-            self._acknowledged.discard(self._in_hand.popleft())
+        self._in_hand.difference_update(ids)
+        last = self._last
         with translated():
             async with self._commands.pipeline(transaction=False) as pipeline:
                 pipeline.xack(self._member.stream, self._member.group, *ids)
-                pipeline.xtrim(self._member.stream, minid=self._floor(), approximate=False)
-                await pipeline.execute()
+                pipeline.xpending(self._member.stream, self._member.group)
+                _, pending = await pipeline.execute()
+            await self._commands.xtrim(self._member.stream, minid=_floor(pending, last), approximate=False)
 
-    def _floor(self) -> str:
-        if self._in_hand:
-            return self._in_hand[0]
-        milliseconds, number = self._last
-        return f"{milliseconds}-{number + 1}"
 
-    @property
-    def in_hand(self) -> int:
-        """Entries read and not yet acknowledged."""
-        return len(self._in_hand)
+def _floor(pending: Any, last: EntryId) -> str:
+    """The oldest id that somebody still needs: the oldest pending one, else what comes after the last that was read."""
+    if pending["pending"]:
+        return str(pending["min"].decode())
+    milliseconds, number = last
+    return f"{milliseconds}-{number + 1}"
 
 
 class RedisFeeds:

@@ -8,8 +8,9 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from paynode.domain.message import DeadLetter
-from paynode.domain.road import CHANGES_CHANNEL, PARTITIONS_KEY, Change, Pointer, dead_stream
+from paynode.domain.road import CHANGES_CHANNEL, PARTITIONS_KEY, Change, Pointer
 from paynode.streams.client import Redis, translated
+from paynode.streams.graves import RedisGraves
 
 
 class RedisPublisher:
@@ -26,7 +27,7 @@ class RedisPublisher:
         with translated():
             async with self._client.pipeline(transaction=False) as pipeline:
                 for pointer in pointers:
-                    pipeline.xadd(pointer.stream, {"ref": pointer.ref})
+                    pipeline.xadd(pointer.stream, _fields(pointer))
                 await pipeline.execute()
 
     async def announce(self, changes: Sequence[Change]) -> None:
@@ -39,13 +40,7 @@ class RedisPublisher:
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Show dead letters on the dead-letter streams; their durable copies are in the database already."""
-        if not letters:
-            return
-        with translated():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for letter in letters:
-                    pipeline.xadd(dead_stream(letter.stream), _fields(letter))
-                await pipeline.execute()
+        await RedisGraves(self._client).bury(letters)
 
     async def mark_out(self, partitions: int) -> None:
         """Say how many partitions there are, for outside publishers; again and again, because Redis may forget."""
@@ -81,13 +76,5 @@ class RedisPublisher:
         return tuple(groups)
 
 
-def _fields(letter: DeadLetter) -> dict[Any, Any]:
-    what = letter.what
-    return {
-        **what.fields,
-        "reason": what.reason,
-        "error": what.detail,
-        "attempts": "1",
-        "stream": letter.stream,
-        "entry_id": letter.entry_id,
-    }
+def _fields(pointer: Pointer) -> Any:
+    return {"ref": pointer.ref, "merchant": pointer.merchant} if pointer.merchant else {"ref": pointer.ref}

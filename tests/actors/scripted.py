@@ -12,14 +12,19 @@ from anyio.lowlevel import checkpoint
 from paynode.actors.committer import Committer
 from paynode.actors.merchant import Decided
 from paynode.domain.batch import Batch, Booked, Lease
-from paynode.domain.booking import Effects, IssuedCommand
-from paynode.domain.deciding import CommandKind
+from paynode.domain.booking import Effects, IssuedCommand, Surroundings
+from paynode.domain.deciding import CommandKind, Policy
 from paynode.domain.errors import Unavailable
-from paynode.domain.message import DeadLetter, Unreadable
+from paynode.domain.message import DeadLetter, Message, Unreadable
+from paynode.domain.payment import Fact, Source
+from paynode.domain.psp import Outcome
+from paynode.domain.publishing import Verdict
 from paynode.domain.road import Change, Pointer
 
 _numbers = count(1)
 
+CONDEMN_AFTER_S = 10.0
+POLICY = Policy(inquiry_ladder_ms=(1000,), not_sent_tries_max=3, not_sent_retry_ms=100, not_sent_retry_max_ms=1000)
 ONE, OTHER = Lease(partition=1, epoch=4), Lease(partition=2, epoch=9)
 
 
@@ -36,6 +41,26 @@ def decided(lease: Lease, number: int, *, delay_ms: int | None = None, is_dead: 
     letter = DeadLetter(id=f"letter of {entry_id}", stream="events", entry_id=entry_id, what=what)
     effects = Effects(claim=entry_id, commands=commands, letter=letter if is_dead else None)
     return Decided(entry_id, Booked(lease=lease, effects=effects))
+
+
+def decided_upon(lease: Lease, number: int) -> Decided:
+    """The same with the message that it brought: it can be buried."""
+    plain = decided(lease, number)
+    fact = Fact(
+        event_id=plain.entry_id,
+        payment_id=f"payment {number}",
+        operation_id=f"operation {number}",
+        outcome=Outcome.DECLINED,
+        source=Source.ANSWER,
+    )
+    return Decided(plain.entry_id, plain.booked, Message(ref=plain.entry_id, merchant_id="merchant", content=fact))
+
+
+def around(lease: Lease) -> Surroundings:
+    """The surroundings of a decision at no particular time."""
+    return Surroundings(
+        now_ms=0, new_id=lambda: f"id-{next(_numbers)}", jitter_ms=lambda ms: ms, epoch=lease.epoch, policy=POLICY
+    )
 
 
 @dataclass
@@ -89,6 +114,9 @@ class ScriptedRoad:
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         await self._say([f"bury {letter.entry_id}" for letter in letters])
+
+    async def tell(self, verdicts: Sequence[Verdict]) -> None:
+        await self._say([f"tell {verdict.event_id}" for verdict in verdicts])
 
     async def _say(self, words: Sequence[str]) -> None:
         await anyio.sleep(self.seconds)
@@ -165,9 +193,12 @@ class Office:
         self.committer = Committer(
             self.books,
             self.road,
+            self.road,
             self.observer,
+            around,
             new_id=lambda: f"batch-{next(_numbers)}",
             batch_size=self.batch_size,
+            condemn_after_s=CONDEMN_AFTER_S,
         )
 
     def run_of(self, lease: Lease) -> ScriptedRun:

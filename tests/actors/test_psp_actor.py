@@ -13,7 +13,6 @@ from paynode.actors.gateway import PspActor
 from paynode.domain.attempts import Attempt, Claim, Conclusion, GatewayCommand
 from paynode.domain.deciding import CommandKind
 from paynode.domain.errors import Unavailable
-from paynode.domain.message import Unreadable
 from paynode.domain.money import Money
 from paynode.domain.payment import ChargeOrder, Method, Source
 from paynode.domain.psp import Answer, Outcome, PspRequest
@@ -99,9 +98,6 @@ class Rows:
         self._world.said.append("claim again")
         assert attempt_id == "attempt-0"
         return self._world.may_resend
-
-    async def commands(self, refs: Sequence[str]) -> Mapping[str, GatewayCommand | Unreadable]:
-        raise NotImplementedError
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[bool]:
         raise NotImplementedError

@@ -27,8 +27,10 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
     # They judge and use paynode from outside: what they shared with it, they could not find wrong.
     "sim": frozenset({"config"}),
     "shop": frozenset({"config"}),
-    "bench": _GROUND | {"storage"},
-    "cli": _GROUND | {"app", "storage", "embedded", "sim", "shop", "observability", "bench"},
+    # It runs in other services: nothing that knows the settings or the database.
+    "client": frozenset({"domain", "streams"}),
+    "bench": _GROUND | {"storage", "streams", "client"},
+    "cli": _GROUND | {"app", "storage", "embedded", "sim", "shop", "observability", "bench", "client"},
     "app": _GROUND | {"runtime", "actors", "storage", "streams", "psp", "observability", "http"},
 }
 

@@ -22,6 +22,7 @@ _ACKNOWLEDGERS: Final = frozenset({"paynode.streams.partition_feed", "paynode.st
 
 # Where any exception may be caught and not raised again, and why there.
 CATCH_ALL: Final[Mapping[str, str]] = {
+    "paynode.actors.merchant": "deciding is pure: whatever fails belongs to the one message, which is buried for it",
     "paynode.runtime.grouping": "every kind of failure belongs to the callers, none to the loop",
     "paynode.psp.transport": "whatever a client library raises, the gate knows whether bytes may have left",
     "paynode.http.middleware": "the outermost place of a request: whatever happens is answered",

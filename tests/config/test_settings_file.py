@@ -65,13 +65,16 @@ def test_the_search_for_comments_finds_a_missing_one() -> None:
 
 def test_times_and_sizes_carry_their_unit_in_their_name() -> None:
     """A pause of 5 is five what? Numbers that are no counts, ports or levels end in a unit."""
-    units = ("_s", "_ms", "_max", "_size", "_bytes_max", "port")
+    units = ("_s", "_ms", "_mb", "_max", "_size", "_bytes_max", "port")
     counts = {
         "streams.partitions",
         "streams.read_count",
         "worker.committers",
         "gateway.concurrency",
         "gateway.breaker_failures",
+        "gateway.suspect_deliveries",
+        "streams.merchant_share",
+        "streams.read_ahead",
     }
     numbers = {
         name

@@ -44,7 +44,7 @@ def content(entry: Entry) -> bytes:
         line=entry.line,
         merchant_id=entry.merchant_id,
         seq=entry.seq,
-        payment_id=entry.payment_id,
+        payment_id=entry.payment_id or "",
         operation_id=entry.operation_id,
         type=entry.posting.type,
         debit=entry.posting.debit,
@@ -136,6 +136,6 @@ def test_a_reference_cannot_pretend_to_be_other_fields(chain: list[Entry]) -> No
 
 
 def test_a_fact_without_postings_leaves_the_head_where_it_is() -> None:
-    empty = BusinessFact(operation_id=OPERATION, kind="none", payment_id=PAYMENT, psp="sim", reference="", postings=())
+    empty = BusinessFact(operation_id=OPERATION, kind="none", payment_id=PAYMENT, reference="", postings=())
     head, entries = append(NO_ENTRIES, empty, entry_id=OTHER, merchant_id=MERCHANT, at_ms=0, epoch=1)
     assert (head, entries) == (NO_ENTRIES, ())

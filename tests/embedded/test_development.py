@@ -68,6 +68,8 @@ def test_it_prints_one_line_and_writes_where_everything_is(data_dir: Path) -> No
     assert line == f"ready {facts['url']}\n"
     assert rest == ""
     assert facts["merchant"] == {"id": "mer_demo", "api_key": "key_demo"}
+    assert set(facts["operator"]) == {"name", "token", "url"}
+    assert len(facts["operator"]["token"]) >= 32
     assert set(facts["pids"]) == {
         "dev", "postgres", "valkey", "psp-sim", "serve", "worker", "scheduler", "shop",
     }  # fmt: skip

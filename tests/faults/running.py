@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 
 # Payments of a round, and seconds after which a fault that has not bitten never will.
 _ROUND = 40
-_GIVE_UP_S = 15.0
+_GIVE_UP_S = 60.0
 
 
 async def start(

@@ -22,6 +22,7 @@ from paynode.psp.breaker import Breaker
 from paynode.psp.guard import GuardedPsp
 from paynode.storage.attempts import PgAttempts
 from paynode.storage.bodies import encode_order
+from paynode.storage.commands import PgCommands
 from paynode.storage.postgres import Pool, Role, Session, pool
 from tests.storage import rows
 
@@ -152,7 +153,7 @@ async def test_an_answer_that_cannot_be_stored_is_poison_and_not_a_crash(
     assert await attempts.claim([claim]) == [True]
     with pytest.raises(Poison):
         await attempts.conclude([ended(command, claim.attempt_id, bad, Source.ANSWER)])
-    left = await attempts.commands([command.ref])
+    left = await PgCommands(gateways).read("paynode:{psp-sim}:commands", [command.ref])
     assert list(left) == [command.ref], "the command waits where it was"
 
 

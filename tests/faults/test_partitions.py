@@ -11,7 +11,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from paynode.actors.committer import Committer
-from paynode.actors.partition import PartitionConsumer
+from paynode.actors.partition import Bounds, PartitionConsumer, Surrounds
 from paynode.app.parts import backoff_of, jitter_ms, new_id, now_ms, policy_of
 from paynode.config import Settings
 from paynode.domain.batch import Batch, Lease
@@ -20,6 +20,7 @@ from paynode.domain.message import Message, Unreadable
 from paynode.domain.money import FeePlan
 from paynode.domain.payment import Fact, Payment, Source
 from paynode.domain.psp import Outcome
+from paynode.domain.publishing import Verdict
 from paynode.domain.road import Entry, events_stream
 from paynode.observability.observers import Observer
 from paynode.runtime.stopping import Stop
@@ -29,14 +30,20 @@ from paynode.streams.publisher import RedisPublisher
 
 LEASE = Lease(partition=7, epoch=1)
 STREAM = events_stream(LEASE.partition)
+AHEAD = 20_000
 
 
 class Endless:
     """A feed that always has a thousand entries more, each of another merchant."""
 
+    is_behind = False
+
     def __init__(self) -> None:
         self._numbers = count(1)
         self._in_hand: deque[str] = deque()
+
+    async def fetch(self, ids: Sequence[str]) -> Sequence[Entry]:
+        return [Entry(id=number, fields={"ref": new_id()}) for number in ids]
 
     @property
     def in_hand(self) -> int:
@@ -44,9 +51,13 @@ class Endless:
 
     async def read(self) -> Sequence[Entry]:
         await checkpoint()
-        entries = [Entry(id=f"{next(self._numbers)}-0", fields={"ref": new_id()}) for _ in range(1000)]
+        entries = [Entry(id=f"{next(self._numbers)}-0", fields=self._pointer()) for _ in range(1000)]
         self._in_hand.extend(entry.id for entry in entries)
         return entries
+
+    def _pointer(self) -> Mapping[str, str]:
+        ref = new_id()
+        return {"ref": ref, "merchant": ref}
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         raise AssertionError("nothing is ever committed")
@@ -58,6 +69,9 @@ class Shelf:
     async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]:
         return {ref: _message(ref) for ref in refs}
 
+    async def verdicts(self, event_ids: Sequence[str]) -> Mapping[str, Verdict]:
+        return {}
+
     async def payments(self, payment_ids: Sequence[str]) -> Mapping[str, Payment]:
         return {}
 
@@ -68,7 +82,26 @@ class Shelf:
 
 def _message(ref: str) -> Message:
     fact = Fact(event_id=ref, payment_id=ref, operation_id=ref, outcome=Outcome.UNKNOWN, source=Source.ANSWER)
-    return Message(ref=ref, merchant_id=ref, fact=fact)
+    return Message(ref=ref, merchant_id=ref, content=fact)
+
+
+class Nobody:
+    """Outside publishers and suspects, of which there are none."""
+
+    async def read(self, fields: Mapping[str, str], partition: int) -> Message | Unreadable:
+        raise AssertionError("nothing comes from outside")
+
+    async def tell(self, verdicts: Sequence[Verdict]) -> None:
+        raise AssertionError("nobody is told")
+
+    async def count(self, stream: str, entry: str) -> int:
+        raise AssertionError("nobody is suspected")
+
+    async def tries(self, stream: str, entry: str) -> int:
+        raise AssertionError("nobody is suspected")
+
+    async def acquit(self, lease: Lease, stream: str) -> None:
+        raise AssertionError("nobody is suspected")
 
 
 class StandsStill:
@@ -93,17 +126,34 @@ async def test_what_is_read_ahead_of_a_committer_that_stands_still_is_bounded(
         return Surroundings(now_ms=now_ms(), new_id=new_id, jitter_ms=jitter_ms, epoch=lease.epoch, policy=policy)
 
     async with commands_client(at(settings, redis_url)) as commands, anyio.create_task_group() as group:
-        committer = Committer(StandsStill(), RedisPublisher(commands), observer, new_id=new_id, batch_size=100)
-        consumer = PartitionConsumer(
-            Feeds(), Shelf(), [committer], around, observer, mailbox_size=2000, new_backoff=lambda: backoff_of(settings)
+        committer = Committer(
+            StandsStill(),
+            RedisPublisher(commands),
+            Nobody(),
+            observer,
+            around,
+            new_id=new_id,
+            batch_size=100,
+            condemn_after_s=10,
         )
+        parts = Surrounds(
+            feeds=Feeds(),
+            shelf=Shelf(),
+            outside=Nobody(),
+            outcomes=Nobody(),
+            suspects=Nobody(),
+            around=around,
+            observer=observer,
+            bounds=Bounds(turn=1000, share=100, ahead=AHEAD, mailbox=2000, attempts=3),
+        )
+        consumer = PartitionConsumer(parts, [committer], new_backoff=lambda: backoff_of(settings))
         group.start_soon(committer.run)
         group.start_soon(consumer.consume, LEASE, Stop())
         await anyio.sleep(1.5)
         first = feed.in_hand
         await anyio.sleep(0.3)
         assert feed.in_hand == first, "it goes on reading"
-        assert 1000 <= first <= 20_000
+        assert AHEAD <= first < AHEAD + 1000
         group.cancel_scope.cancel()
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from tests.support.proxy import Act, Fault, Proxy
+from tests.support.proxy import Act, Fault, Proxy, Weather
 
 
 class Echo:
@@ -134,3 +135,56 @@ async def test_chance_is_repeated_by_its_seed(echo: tuple[Echo, Proxy]) -> None:
                     answers += 1
         survived.append(answers)
     assert survived[0] == survived[1] > 0
+
+
+async def test_a_line_may_be_slow_or_thin(echo: tuple[Echo, Proxy]) -> None:
+    _, proxy = echo
+    async with connected(proxy) as client:
+        proxy.weather = Weather(delay_s=0.1)
+        begun = time.monotonic()
+        assert await client.ask(b"late") == b"said late"
+        assert time.monotonic() - begun >= 0.2  # there and back
+        proxy.weather = Weather(bytes_per_s=100)
+        begun = time.monotonic()
+        answer = await client.ask(b"0123456789", patience_s=5)
+        while len(answer) < len(b"said 0123456789"):
+            answer += await client.ask(b"", patience_s=5)
+        assert time.monotonic() - begun >= 0.1
+    assert proxy.bitten["delayed"] == 2
+    assert proxy.bitten["thinned"] >= 4
+
+
+async def test_a_connection_is_cut_after_so_many_bytes_in_the_middle_of_a_word(echo: tuple[Echo, Proxy]) -> None:
+    server, proxy = echo
+    proxy.weather = Weather(cut_after=20)
+    async with connected(proxy) as client:
+        assert await client.ask(b"hello") == b"said hello"
+        with pytest.raises(ConnectionResetError):
+            await client.ask(b"goodbye")
+    assert server.heard.startswith(b"hello")
+    assert len(server.heard) < len(b"hellogoodbye")
+    assert proxy.bitten == {"cut_after": 1}
+
+
+async def test_a_half_open_connection_looks_alive_and_leads_nowhere(echo: tuple[Echo, Proxy]) -> None:
+    server, proxy = echo
+    async with connected(proxy) as client:
+        assert await client.ask(b"hello") == b"said hello"
+        proxy.tear_all()
+        with pytest.raises(TimeoutError):
+            await client.ask(b"anybody", patience_s=0.3)
+        proxy.heal()
+        with pytest.raises(TimeoutError):
+            await client.ask(b"still nobody", patience_s=0.3)
+    async with connected(proxy) as client:
+        assert await client.ask(b"new") == b"said new"
+    assert (server.heard, proxy.bitten) == (b"hellonew", {"half_open": 1})
+
+
+async def test_words_that_pass_by_are_counted(echo: tuple[Echo, Proxy]) -> None:
+    _, proxy = echo
+    proxy.watched = {"greetings": b"hello"}
+    async with connected(proxy) as client:
+        for _ in range(3):
+            assert await client.ask(b"hello") == b"said hello"
+    assert proxy.seen == {"greetings": 3}

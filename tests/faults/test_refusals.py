@@ -43,10 +43,15 @@ async def test_a_message_that_the_database_refuses_holds_up_no_other_and_is_not_
     await pay_many(bare, merchants, history, count=40, clients=8, prefix="later")
     await wait_until(lambda: has_waiting(owner, 40), "the PSP has answered")  # so that all are of one batch
     [worker] = await start(bare, "worker --roles merchants")
-    await wait_until(lambda: are_left(owner, refs), "only the refused ones are left", 20)
+    await until_quiet(bare)
     assert said(worker, "commit_failed") > 3, "nothing was refused: the fault did not bite"
+    [letter] = await owner.fetch("SELECT id, row_id::text AS ref, reason FROM dead_letters")
+    assert (letter["ref"], letter["reason"]) == (refs[0], "refused_by_database")
+    parked = await owner.fetch("SELECT id::text AS id FROM parked ORDER BY seq")
+    assert [row["id"] for row in parked] == refs[1:], "of the same payment: they wait behind it"
 
     await owner.execute("ALTER TABLE evidence DROP CONSTRAINT test_refuses")
+    assert await owner.fetchval("SELECT requeue_dead_letter($1, 'somebody', 'mended')", letter["id"]) == "done"
     await until_quiet(bare)
     assert await owner.fetchval("SELECT count(*) FROM evidence WHERE id = ANY($1::uuid[])", refs) == 3
     await check_laws(bare, history.accepted)
@@ -128,6 +133,8 @@ def empty_batch(*leases: Lease) -> Batch:
         commands=(),
         events=(),
         letters=(),
+        parked=(),
+        verdicts=(),
     )
 
 
@@ -164,8 +171,3 @@ async def tell(owner: Session, road: Redis, *, reason: str, psp_at_ms: int | Non
 async def has_waiting(owner: Session, count: int) -> bool:
     left = await owner.fetch("SELECT type, count(*) AS n FROM outbox GROUP BY type")
     return [row["type"] for row in left] == ["psp.evidence"] and left[0]["n"] >= count
-
-
-async def are_left(owner: Session, refs: list[str]) -> bool:
-    left = await owner.fetch("SELECT id::text AS id FROM outbox")
-    return {row["id"] for row in left} == set(refs)

@@ -10,6 +10,7 @@ import pytest
 from paynode.actors.relay import Relay, RelayRules
 from paynode.config import Settings
 from paynode.observability.observers import Observer
+from paynode.runtime.reach import Reach
 from paynode.storage.leases import PgSingleton
 from paynode.storage.outbox import PgOutbox
 from paynode.storage.postgres import Role, Session, pool, session
@@ -36,7 +37,8 @@ RETURNING id::text AS id
 async def relay(settings: Settings, road: Redis) -> AsyncIterator[Relay]:
     async with pool(settings, Role.GATEWAY, application_name="test") as connections:
         singleton = PgSingleton(connections, name="relay", owner="test", lease_s=5)
-        yield Relay(PgOutbox(connections), RedisPublisher(road), singleton, Observer(), RULES, partitions=32)
+        outbox, publisher = PgOutbox(connections), RedisPublisher(road)
+        yield Relay(outbox, publisher, singleton, Observer(), RULES, partitions=32, reach=here())
 
 
 async def test_a_backlog_that_waits_does_not_hide_what_is_lost(owner: Session, road: Redis, relay: Relay) -> None:
@@ -120,6 +122,15 @@ async def test_what_is_being_processed_right_now_does_not_hold_up_the_relay(
     assert rows[1]["id"] in await refs(road, EVENTS)
     left = await owner.fetch("SELECT id::text AS id, republished FROM outbox")
     assert [(row["id"], row["republished"]) for row in left] == [(rows[1]["id"], 1)]
+
+
+def here() -> Reach:
+    """Redis is there, and nobody asks again."""
+
+    async def is_there() -> bool:
+        return True
+
+    return Reach(is_there, Observer(), interval_s=1)
 
 
 async def refs(road: Redis, stream: str) -> list[str]:

@@ -1,77 +1,128 @@
-"""PostgreSQL is stopped and started again under load."""
+"""PostgreSQL ends in every way it may end under load, and is started again."""
 
 from __future__ import annotations
 
-from collections import Counter
+import os
+import signal
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-import anyio
 import pytest
 
 from paynode import config
-from paynode.embedded.servers import Servers
 from paynode.storage.migrating import migrate
 from tests.faults.running import start, until_quiet
 from tests.support import database as databases
 from tests.support.directories import open_directory
-from tests.support.installation import Installation, installed
+from tests.support.installation import Installation, Merchant, installed
 from tests.support.laws import check_laws
 from tests.support.load import History, pay_many
+from tests.support.replicas import Node
+from tests.support.trouble import CLIENTS, Load, paying
 from tests.support.waiting import wait_until
 
-
-class Database:
-    """A PostgreSQL of its own that can be stopped and started; its port stays the same."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._stack = ExitStack()
-
-    def start(self) -> str:
-        # Not in a thread: the server ends with the thread that started it.
-        return self._stack.enter_context(Servers(self._directory, redis_url="redis://not-started")).database_url
-
-    def stop(self) -> None:
-        self._stack.close()
+# What is promised; from the moment in which the server takes connections again.
+RECOVERY_S = 10.0
+TOKENS = ("tok_approve", "tok_approve", "tok_decline", "tok_dup_callback")
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
+def server() -> Iterator[Node]:
     with open_directory() as directory:
-        database = Database(directory)
-        yield database
-        database.stop()
+        node = Node(directory)
+        yield node
+        node.stop()
 
 
 @pytest.fixture
-async def own(database: Database, redis_url: str, tmp_path: Path) -> AsyncIterator[Installation]:
-    """An installation on that database."""
-    settings = databases.pointed_at(config.load(), database.start(), tmp_path / "home")
+async def own(server: Node, redis_url: str, tmp_path: Path) -> AsyncIterator[Installation]:
+    """An installation on that server."""
+    settings = databases.pointed_at(config.load(), server.start(), tmp_path / "home")
     await migrate(settings)
     async with installed(settings, redis_url, tmp_path) as installation:
         yield installation
 
 
-async def test_postgresql_may_be_restarted_under_load(own: Installation, database: Database) -> None:
-    merchants, history = await own.merchants(10), History()
+def stop_fast(server: Node) -> None:
+    server.stop()
+
+
+def stop_at_once(server: Node) -> None:
+    server.kill(signal.SIGQUIT)
+
+
+def kill(server: Node) -> None:
+    server.kill(signal.SIGKILL)
+
+
+async def test_postgresql_may_end_in_any_way_and_be_started_again_under_load(own: Installation, server: Node) -> None:
+    merchants, refused, again = await own.merchants(10), History(), History()
     await start(own, "psp-sim", "serve", "worker", "scheduler")
-    seen: Counter[int] = Counter()
-    async with anyio.create_task_group() as load:
-        load.start_soon(lambda: pay_many(own, merchants, history, count=300, clients=4))
-        await wait_until(lambda: len(history.accepted) >= 30, "30 payments are accepted")
-        await anyio.to_thread.run_sync(database.stop)
-        seen = Counter(history.refused)
-        await wait_until(lambda: history.refused != seen, "the ingress says that it cannot")
-        database.start()
-        await wait_until(lambda: len(history.accepted) >= 60, "and goes on by itself")
-    assert set(history.refused) == {503}, history.refused
-    assert history.lost == 0, "nobody is left without an answer"
+    async with paying(own, merchants, tokens=TOKENS) as load:
+        for end in (stop_fast, stop_at_once, kill):
+            await goes_on(load)
+            heard = load.history.refused[503]
+            end(server)
+            await wait_until(partial(has_refused_more_than, load, heard), "the ingress says that it cannot")
+            server.start()
+        await goes_on(load)
+    assert set(load.history.refused) == {503}, load.history.refused
+    assert load.history.lost == 0, "nobody is left without an answer"
+
+    kill(server)
+    await pay_many(own, merchants, refused, count=20, clients=CLIENTS, prefix="again")
+    assert refused.refused == {503: 20}
+    server.start()
+    await wait_until(lambda: are_all_accepted(own, merchants, again), "who heard no asks again", RECOVERY_S)
     await until_quiet(own)
-    again = History()
-    await pay_many(own, merchants, again, count=300, clients=8)  # the same keys: whoever heard 503 asks again
-    assert len(again.accepted) == 300, again.refused
+    await check_laws(own, load.history.accepted + again.accepted)
+    assert len(await own.rows("SELECT FROM payments WHERE order_id LIKE 'again-%'")) == 20
+
+
+async def test_every_crash_of_a_session_restarts_postgresql_and_is_survived(own: Installation, server: Node) -> None:
+    """kill -9 of one backend: the server ends all sessions and recovers by itself, three times."""
+    merchants = await own.merchants(10)
+    await start(own, "psp-sim", "serve", "worker", "scheduler")
+    async with paying(own, merchants, tokens=TOKENS) as load:
+        for crash in range(1, 4):
+            await goes_on(load)
+            await kill_a_session(server)
+            await wait_until(partial(has_restarted_itself, server, crash), "the server restarts itself")
+        await goes_on(load)
+    assert set(load.history.refused) <= {503}, load.history.refused
+    assert load.history.lost == 0, "nobody is left without an answer"
     await until_quiet(own)
-    assert len(await own.book()) == 300
-    await check_laws(own, history.accepted + again.accepted)
+    await check_laws(own, load.history.accepted)
+
+
+def has_refused_more_than(load: Load, times: int) -> bool:
+    return load.history.refused[503] > times
+
+
+def has_restarted_itself(server: Node, times: int) -> bool:
+    return server.log.count("all server processes terminated; reinitializing") >= times
+
+
+async def goes_on(load: Load) -> None:
+    """Payments are accepted again, and in time."""
+    fresh, begun = load.accepted + CLIENTS, time.monotonic()  # that many may have been answered, and not heard yet
+    await wait_until(lambda: load.accepted > fresh, "payments are accepted again", RECOVERY_S)
+    print(f"\naccepted after {time.monotonic() - begun:.1f} s")
+
+
+async def kill_a_session(server: Node) -> None:
+    """One of paynode's: in the middle of a transaction, and a committer's, if such a one is to be had."""
+    pid = await server.ask(
+        """SELECT pid FROM pg_stat_activity WHERE usename LIKE 'paynode_%'
+        ORDER BY xact_start IS NULL, application_name NOT LIKE '%-committer-%' LIMIT 1"""
+    )
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+
+
+async def are_all_accepted(own: Installation, merchants: list[Merchant], history: History) -> bool:
+    history.accepted.clear()
+    await pay_many(own, merchants, history, count=20, clients=CLIENTS, prefix="again")
+    return len(history.accepted) == 20

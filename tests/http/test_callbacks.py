@@ -43,7 +43,7 @@ async def test_a_callback_is_stored_and_becomes_evidence_on_the_merchants_partit
     stream = events_stream(partition_of(house.merchant.public_id, house.settings.streams.partitions))
     assert row["stream"] == stream
     await wait_until(lambda: len(house.recorder.published) == 2, "the evidence is published after the command")
-    assert house.recorder.published[1] == Pointer(stream=stream, ref=str(row["id"]))
+    assert house.recorder.published[1] == Pointer(stream=stream, ref=str(row["id"]), merchant=house.merchant.public_id)
 
 
 async def test_a_callback_that_comes_five_times_is_evidence_once(house: House) -> None:

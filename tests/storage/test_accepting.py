@@ -211,7 +211,7 @@ async def test_a_lost_connection_is_unavailable(accepting: PgAccepting, owner: S
 
         await wait_until(is_ended, "the statement waits for our lock, and its session is ended")
 
-    async with anyio.create_task_group() as tasks, owner.transaction():
+    async with owner.transaction(), anyio.create_task_group() as tasks:
         await owner.execute("LOCK TABLE payments IN ACCESS EXCLUSIVE MODE")
         tasks.start_soon(cut)
         with pytest.raises(Unavailable):

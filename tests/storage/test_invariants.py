@@ -127,6 +127,12 @@ _ONE_CAPTURED = "(SELECT min(id::text)::uuid FROM payments WHERE status = 'captu
         (f"DELETE FROM payment_events WHERE version = 1 AND payment_id = {_ONE_CAPTURED}", {"timelines_have_no_gap"}),
         (f"UPDATE payments SET version = version + 1 WHERE id = {_ONE_CAPTURED}", {"timelines_have_no_gap"}),
         (f"UPDATE ledger_entries SET epoch = 1 WHERE seq = 5 AND {_OF_SHOP}", {"epochs_never_fall"}),
+        (
+            "INSERT INTO applied_events (event_id, content_sha256, content, merchant_id, publisher, type, result)"
+            " SELECT gen_random_uuid(), sha256('x'), '{}', merchant_id, 'billing', 'paynode.wallet.credit.v1',"
+            " 'applied' FROM wallets",
+            {"movements_are_posted"},
+        ),
         ("UPDATE outbox SET available_at = available_at - interval '10 minutes'", {"nothing_is_stuck"}),
     ],
 )

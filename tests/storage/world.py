@@ -82,7 +82,6 @@ def _fact(payment: str, operation: str) -> BusinessFact:
         operation_id=operation,
         kind="capture",
         payment_id=payment,
-        psp="sim",
         reference="ch_1",
         postings=(
             Posting(type="capture", debit=receivable("sim"), credit=PENDING, money=money),

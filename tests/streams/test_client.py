@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from redis import exceptions
+from redis._parsers.base import BaseParser
 from redis.exceptions import ResponseError
 
 from paynode.config import Settings
@@ -38,6 +41,50 @@ def test_what_passes_is_unavailable(error: Exception) -> None:
 def test_a_group_that_is_gone_is_to_be_made_again(words: str) -> None:
     with pytest.raises(GroupMissing), translated():
         raise ResponseError(words)
+
+
+@pytest.mark.parametrize(
+    "word", ["MOVED 1 127.0.0.1:1", "ASK 1 127.0.0.1:1", "TRYAGAIN x", "CLUSTERDOWN x", "NOREPLICAS x"]
+)
+def test_a_cluster_that_is_being_changed_is_unavailable(word: str) -> None:
+    # As the client makes an error of what a server says: of the kinds that it knows, it takes the first word away.
+    parser: Any = BaseParser
+    with pytest.raises(Unavailable), translated():
+        raise parser.parse_error(word)
+
+
+# In a pipeline the client puts the words of the command before those of the error.
+CONFUSING = {"of pipeline caused error: ('": "NOGROUP"}
+
+
+async def add(commands: Redis, count: int) -> None:
+    fields: Any = CONFUSING
+    with translated():
+        if count == 0:
+            await commands.xadd("stream", fields)
+        async with commands.pipeline(transaction=False) as pipeline:
+            for _ in range(count):
+                pipeline.xadd("stream", fields)
+            await pipeline.execute()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+async def test_a_full_server_is_unavailable_to_one_command_and_to_many(commands: Redis, count: int) -> None:
+    await commands.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(Unavailable, match="OOM") as seen:
+            await add(commands, count)
+        assert not isinstance(seen.value, GroupMissing)
+    finally:
+        await commands.config_set("maxmemory", "0")
+
+
+async def test_a_group_that_is_gone_is_seen_in_a_pipeline_too(commands: Redis) -> None:
+    await add(commands, 1)
+    pipeline: Any = commands.pipeline(transaction=False)
+    pipeline.xreadgroup("group", "consumer", {"stream": ">"})
+    with pytest.raises(GroupMissing), translated():
+        await pipeline.execute()
 
 
 def test_a_wrong_command_is_a_mistake_of_ours_and_passes_as_it_is() -> None:

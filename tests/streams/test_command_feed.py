@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
+import anyio
 import pytest
 
 from paynode.config import Settings
@@ -110,6 +112,70 @@ async def test_who_leaves_is_no_consumer_any_more(two: tuple[CommandFeed, Comman
     assert await looking.consumers(commands, STREAM, GATEWAY_GROUP) == set()
 
 
+async def test_who_leaves_stays_while_it_has_something_pending(
+    two: tuple[CommandFeed, CommandFeed], commands: Redis
+) -> None:
+    one, _ = two
+    added = await looking.add(commands, STREAM, 1)
+    await take(one, 1)
+    await one.leave()
+    assert await looking.pending(commands, STREAM, GATEWAY_GROUP) == added
+
+
+async def test_what_is_renewed_is_not_idle_and_counts_as_no_delivery(
+    two: tuple[CommandFeed, CommandFeed], commands: Redis
+) -> None:
+    one, other = two
+    added = await looking.add(commands, STREAM, 3)
+    await take(one, 3)
+    await anyio.sleep(0.3)
+    await one.renew(added[:2], idle_ms=100)
+    fresh = [entry.id for entry in await other.reclaim(idle_ms=250, count=10)]
+    assert added[2] in fresh
+    if len(fresh) == 1:  # unless this machine stood still for longer than that just now
+        assert await deliveries(commands) == {added[0]: 1, added[1]: 1, added[2]: 2}
+    assert [entry.times for entry in await other.reclaim(idle_ms=0, count=10)][2] == 3
+
+
+async def test_what_somebody_else_has_taken_meanwhile_stays_his(
+    two: tuple[CommandFeed, CommandFeed], commands: Redis
+) -> None:
+    one, other = two
+    added = await looking.add(commands, STREAM, 1)
+    await take(one, 1)
+    assert [entry.id for entry in await other.reclaim(idle_ms=0, count=10)] == added
+    await one.renew(added, idle_ms=60_000)
+    await other.acknowledge(added)
+    await one.renew(added, idle_ms=0)
+    assert await looking.pending(commands, STREAM, GATEWAY_GROUP) == [], "what is concluded does not come back"
+    await commands.flushdb()
+    await one.renew(added, idle_ms=0)
+
+
+async def test_consumers_that_were_left_behind_are_removed_and_what_they_have_pending_never(
+    two: tuple[CommandFeed, CommandFeed], commands: Redis
+) -> None:
+    one, other = two
+    await commands.xgroup_createconsumer(STREAM, GATEWAY_GROUP, "dead")
+    added = await looking.add(commands, STREAM, 1)
+    await take(other, 1)
+    assert list(await one.clear_out(idle_ms=60_000)) == [], "it may only be starting"
+    assert list(await one.clear_out(idle_ms=0)) == ["dead"]
+    assert await looking.consumers(commands, STREAM, GATEWAY_GROUP) == {"one", "other"}
+    assert await looking.pending(commands, STREAM, GATEWAY_GROUP) == added
+    await one.reclaim(idle_ms=0, count=1)
+    assert list(await one.clear_out(idle_ms=0)) == ["other"], "now that somebody else has it"
+    assert await looking.pending(commands, STREAM, GATEWAY_GROUP) == added
+    await commands.flushdb()
+    assert list(await one.clear_out(idle_ms=0)) == []
+
+
+async def deliveries(commands: Redis) -> dict[str, int]:
+    client: Any = commands  # its types cover answers of three protocols at once
+    pending = await client.xpending_range(STREAM, GATEWAY_GROUP, "-", "+", 100)
+    return {one["message_id"].decode(): one["times_delivered"] for one in pending}
+
+
 async def test_leaving_a_group_that_is_gone_says_so(two: tuple[CommandFeed, CommandFeed], commands: Redis) -> None:
     one, _ = two
     await commands.flushdb()
@@ -141,4 +207,6 @@ async def test_a_dead_letter_is_the_original_with_its_reason(commands: Redis) ->
         b"attempts": b"1",
         b"stream": b"paynode:{p03}:events",
         b"entry_id": b"5-1",
+        b"first_failed_at": b"1970-01-01T00:00:00.000Z",
+        b"letter": b"d",
     }

@@ -58,6 +58,10 @@ class Process:
     popen: subprocess.Popen[str]
     log: Path
 
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self.popen.poll() is not None
+
     def kill(self) -> None:
         """kill -9: no drain, no goodbye."""
         self.popen.kill()
@@ -101,12 +105,12 @@ class Installation:
 
     # -- processes ------------------------------------------------------------------------------------------------
 
-    def start(self, verb: str, **environment: str) -> Process:
-        """Start a verb and wait until it says that it is ready."""
+    def start(self, verb: str, *, module: str = "paynode", **environment: str) -> Process:
+        """Start a verb and wait until it says that it is ready; `module` is what runs it."""
         log = self.settings.data_dir / f"{verb}-{len(self.processes)}.log"
         with log.open("w") as stderr:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "paynode", *verb.split()],
+                [sys.executable, "-m", module, *verb.split()],
                 env={**os.environ, **self.environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -5,9 +5,11 @@ CREATE TABLE outbox (
     id uuid PRIMARY KEY,
     stream text NOT NULL,
     type text NOT NULL,
-    merchant_id uuid NOT NULL,
-    payment_id uuid NOT NULL,
-    operation_id uuid NOT NULL,
+    -- NULL: what an outside publisher said, requeued. It says itself whose it is, and nobody has verified it yet; all
+    -- else is about an operation.
+    merchant_id uuid,
+    payment_id uuid,
+    operation_id uuid,
     body jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- Not to be published before this; rows of the future are published by the relay.
@@ -24,6 +26,8 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_due ON outbox (available_at) WHERE published_at IS NULL;
 CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL;
 CREATE INDEX outbox_operation ON outbox (operation_id);
+-- A partition's own rows in their order, for the time in which Redis is away.
+CREATE INDEX outbox_stream ON outbox (stream, available_at, id);
 
 -- Every verified callback, raw and read.
 CREATE TABLE inbox (
@@ -74,6 +78,11 @@ CREATE TABLE partitions (
     owner text,
     epoch bigint NOT NULL DEFAULT 0,
     lease_until timestamptz NOT NULL DEFAULT '-infinity',
+    -- The session that took it: a lease is over when its session is gone. NULL: nobody can tell, it counts as alive.
+    backend_pid integer,
+    backend_start timestamptz,
+    -- Owners in a row that died before what they had found pending was through.
+    unclean_deaths integer NOT NULL DEFAULT 0,
     -- The last committed batch: how an owner whose COMMIT was cut off learns what became of it.
     last_batch uuid
 );
@@ -95,7 +104,11 @@ CREATE TABLE dead_letters (
     id uuid PRIMARY KEY,
     stream text NOT NULL,
     entry_id text NOT NULL,
+    -- The outbox row that it was, if it was one.
+    row_id uuid,
+    -- What recognises it: the row's id, or the id that an outside publisher gave.
     event_id uuid,
+    type text,
     merchant_id uuid,
     payment_id uuid,
     reason text NOT NULL,
@@ -103,6 +116,16 @@ CREATE TABLE dead_letters (
     attempts integer NOT NULL,
     -- The original fields, as they came.
     fields jsonb NOT NULL,
+    -- The outbox row that a requeue makes; without it nothing can be requeued.
+    message jsonb,
     first_failed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (stream, entry_id)
+    status text NOT NULL DEFAULT 'dead' CHECK (status IN ('dead', 'requeued', 'discarded')),
+    resolved_at timestamptz,
+    resolved_by text,
+    CONSTRAINT dead_letters_resolved_by_somebody CHECK ((status = 'dead') = (resolved_by IS NULL))
 );
+
+-- The same entry without a row twice is one letter. (A row that died, was requeued and died again is two.)
+CREATE UNIQUE INDEX dead_letters_entry ON dead_letters (stream, entry_id) WHERE row_id IS NULL;
+CREATE INDEX dead_letters_open ON dead_letters (id) WHERE status = 'dead';
+CREATE INDEX dead_letters_payment ON dead_letters (payment_id) WHERE status = 'dead';

@@ -1,0 +1,104 @@
+"""What a partition's reader has read ahead and nobody has begun: by merchant, each in order, taken in turns.
+
+A merchant with a hundred thousand messages waiting must neither make its neighbours wait nor fill the memory. So of
+each merchant only the next few entries are kept whole; of the rest only their ids, and they are fetched at their turn.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from paynode.domain.road import Entry
+
+
+@dataclass(slots=True)
+class _Queue:
+    whole: deque[Entry] = field(default_factory=deque)
+    ids: deque[str] = field(default_factory=deque)
+
+    def __len__(self) -> int:
+        return len(self.whole) + len(self.ids)
+
+
+@dataclass(slots=True)
+class Turn:
+    """What is to be begun next. `ids` are those to be fetched; they come after the merchant's whole ones."""
+
+    whole: list[Entry] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+
+
+class Backlog:
+    """Entries that wait, and how many of each merchant are begun and not settled.
+
+    `share` bounds the latter: a batch takes no more of one merchant, and the next batch is prepared meanwhile.
+    """
+
+    def __init__(self, *, share: int) -> None:
+        self._share = share
+        self._queues: dict[str, _Queue] = {}  # in the order of their turns
+        self._begun: Counter[str] = Counter()
+        self._merchant_of: dict[str, str] = {}  # of what is begun, by entry id
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Put entries behind those of their merchants."""
+        for entry in entries:
+            queue = self._queues.setdefault(entry.merchant, _Queue())
+            # One whose predecessors are ids only is kept as an id too: the order of a merchant's entries is kept.
+            if queue.ids or len(queue.whole) >= self._share:
+                queue.ids.append(entry.id)
+            else:
+                queue.whole.append(entry)
+            self._size += 1
+
+    def take(self, count: int) -> Turn:
+        """Up to `count` entries, of each merchant so many as its share allows; who was served goes to the end."""
+        turn = Turn()
+        served: list[str] = []
+        for merchant, queue in self._queues.items():
+            left = count - len(turn.whole) - len(turn.ids)
+            if left <= 0:
+                break
+            if self._serve(merchant, queue, turn, min(left, self._allowance(merchant))):
+                served.append(merchant)
+        for merchant in served:
+            queue = self._queues.pop(merchant)
+            if len(queue):
+                self._queues[merchant] = queue
+        return turn
+
+    def _allowance(self, merchant: str) -> int:
+        # Entries that do not say whose they are cannot be told apart: they are all of them one merchant's, or nobody's.
+        return self._share - self._begun[merchant] if merchant else sys.maxsize
+
+    def _serve(self, merchant: str, queue: _Queue, turn: Turn, count: int) -> bool:
+        taken = 0
+        while taken < count and queue.whole:
+            entry = queue.whole.popleft()
+            turn.whole.append(entry)
+            self._merchant_of[entry.id] = merchant
+            taken += 1
+        while taken < count and queue.ids:
+            entry_id = queue.ids.popleft()
+            turn.ids.append(entry_id)
+            self._merchant_of[entry_id] = merchant
+            taken += 1
+        self._begun[merchant] += taken
+        self._size -= taken
+        return taken > 0
+
+    def settle(self, entry_ids: Sequence[str]) -> None:
+        """These are done with: their merchants may have others begun in their place."""
+        for entry_id in entry_ids:
+            merchant = self._merchant_of.pop(entry_id, None)
+            if merchant is not None:
+                self._begun[merchant] -= 1
+                if self._begun[merchant] <= 0:
+                    del self._begun[merchant]

@@ -1,0 +1,24 @@
+-- name: count_try
+-- Committed before the message is tried: whoever dies over it has been counted.
+INSERT INTO suspects AS s (stream, entry, attempts)
+VALUES ($1, $2, 1)
+ON CONFLICT (stream, entry) DO UPDATE SET attempts = s.attempts + 1, last_tried_at = clock_timestamp()
+RETURNING s.attempts
+
+-- name: read_tries
+-- How often a message has been tried alone.
+SELECT attempts
+FROM suspects
+WHERE stream = $1 AND entry = $2
+
+-- name: acquit_stream
+-- All that an owner had inherited is through, by whoever owns the partition still.
+WITH through AS (
+    UPDATE partitions
+    SET unclean_deaths = 0
+    WHERE partition = $1 AND epoch = $2
+    RETURNING partition
+)
+
+DELETE FROM suspects
+WHERE stream = $3 AND EXISTS (SELECT FROM through)
