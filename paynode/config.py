@@ -281,6 +281,6 @@ def with_development(settings: Settings) -> Settings:
         running = json.loads((settings.data_dir / "dev.json").read_text("utf-8"))
     except (OSError, ValueError):
         return settings
-    database = settings.database.model_copy(update={"url": settings.database.url or running["database_url"]})
-    redis = settings.redis.model_copy(update={"url": settings.redis.url or running["redis_url"]})
+    database = settings.database.model_copy(update={"url": settings.database.url or running.get("database_url", "")})
+    redis = settings.redis.model_copy(update={"url": settings.redis.url or running.get("redis_url", "")})
     return settings.model_copy(update={"database": database, "redis": redis})

@@ -10,8 +10,14 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from paynode.domain.road import Entry
+
+# Turns in a row that served nobody else, after which a merchant counts as alone: half a second of a hot one's.
+_ALONE_AFTER: Final = 100
+# Shares that a merchant has while it is alone: the first neighbour to come sits through one such batch, and no second.
+_ALONE_SHARES: Final = 10
 
 
 @dataclass(slots=True)
@@ -34,7 +40,8 @@ class Turn:
 class Backlog:
     """Entries that wait, and how many of each merchant are begun and not settled.
 
-    `share` bounds the latter: a batch takes no more of one merchant, and the next batch is prepared meanwhile.
+    `share` bounds the latter: a batch takes no more of one merchant, and the next batch is prepared meanwhile. One that
+    has long had the partition to itself may have more.
     """
 
     def __init__(self, *, share: int) -> None:
@@ -43,6 +50,7 @@ class Backlog:
         self._begun: Counter[str] = Counter()
         self._merchant_of: dict[str, str] = {}  # of what is begun, by entry id
         self._size = 0
+        self._alone: tuple[str, int] = ("", 0)  # who was served alone, and in how many turns in a row
 
     def __len__(self) -> int:
         return self._size
@@ -68,6 +76,7 @@ class Backlog:
                 break
             if self._serve(merchant, queue, turn, min(left, self._allowance(merchant))):
                 served.append(merchant)
+        self._remember(served)
         for merchant in served:
             queue = self._queues.pop(merchant)
             if len(queue):
@@ -76,7 +85,19 @@ class Backlog:
 
     def _allowance(self, merchant: str) -> int:
         # Entries that do not say whose they are cannot be told apart: they are all of them one merchant's, or nobody's.
-        return self._share - self._begun[merchant] if merchant else sys.maxsize
+        if not merchant:
+            return sys.maxsize
+        last, turns = self._alone
+        is_alone = last == merchant and turns >= _ALONE_AFTER and len(self._queues) == 1
+        return self._share * (_ALONE_SHARES if is_alone else 1) - self._begun[merchant]
+
+    def _remember(self, served: Sequence[str]) -> None:
+        if len(served) == 1:
+            [merchant] = served
+            last, turns = self._alone
+            self._alone = (merchant, turns + 1 if merchant == last else 1)
+        elif served:
+            self._alone = ("", 0)
 
     def _serve(self, merchant: str, queue: _Queue, turn: Turn, count: int) -> bool:
         taken = 0

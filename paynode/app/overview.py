@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
 
-from paynode.config import Psp, Settings
+from paynode.config import Psp, Settings, with_development
 from paynode.domain.census import OnRoad, groups_of
 from paynode.domain.errors import Transient
 from paynode.domain.overview import Overview, Standing
@@ -26,7 +25,7 @@ _ROAD_S = 2.0
 @asynccontextmanager
 async def looking(settings: Settings) -> AsyncIterator[Look]:
     """Gives what looks, as often as one likes. A look raises Unavailable while the database is away, and only then."""
-    settings, psps, database = _with_redis(settings), tuple(sorted(Psp.model_fields)), _Database(settings)
+    settings, psps, database = with_development(settings), tuple(sorted(Psp.model_fields)), _Database(settings)
 
     async def look() -> Overview:
         standing = await database.look()
@@ -51,17 +50,6 @@ async def _road(settings: Settings, groups: Mapping[str, str]) -> Mapping[str, O
     except Transient:
         pass
     return None
-
-
-def _with_redis(settings: Settings) -> Settings:
-    """Without a URL of Redis that of the servers which `paynode dev` runs on this data directory."""
-    if settings.redis.url:
-        return settings
-    try:
-        running = json.loads((settings.data_dir / "dev.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return settings
-    return settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": str(running["redis_url"])})})
 
 
 class _Database:

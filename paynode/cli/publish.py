@@ -5,11 +5,9 @@ Exit codes: 0 applied (or published, with --no-wait), 1 refused, 2 usage, 75 nob
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
 import click
@@ -26,7 +24,7 @@ from paynode.client import (
 )
 from paynode.client.credentials import text_of
 from paynode.client.events import money_of, payment_of
-from paynode.config import Settings
+from paynode.config import Settings, with_development
 from paynode.domain.publishing import CaptureRequest, OutsideData, OutsideType, RefundRequest, WalletMovement
 from paynode.storage import publishers as store
 from paynode.storage.postgres import Role, session
@@ -205,13 +203,7 @@ async def _known_secret(settings: Settings, publisher: str) -> str:
 
 
 def _redis_url(settings: Settings) -> str:
-    """The configured URL, else that of the servers which `paynode dev` runs on this data directory."""
-    if settings.redis.url:
-        return settings.redis.url
-    try:
-        running = json.loads((Path(settings.data_dir) / "dev.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        raise click.ClickException(
-            "redis.url is not set, and no `paynode dev` has run on this data directory"
-        ) from None
-    return str(running["redis_url"])
+    url = with_development(settings).redis.url
+    if not url:
+        raise click.ClickException("redis.url is not set, and no `paynode dev` has run on this data directory")
+    return url

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from paynode.config import Settings
+from paynode.config import Settings, with_development
 
 
 class Role(StrEnum):
@@ -87,14 +87,10 @@ def each_host(url: str) -> Sequence[str]:
 
 
 def _owner_url(settings: Settings) -> str:
-    """The configured URL, else that of the servers which `paynode dev` runs on this data directory."""
-    if settings.database.url:
-        return settings.database.url
-    try:
-        running = json.loads((settings.data_dir / "dev.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        raise LoginUnknown("database.url is not set, and no `paynode dev` has run on this data directory") from None
-    return str(running["database_url"])
+    url = with_development(settings).database.url
+    if not url:
+        raise LoginUnknown("database.url is not set, and no `paynode dev` has run on this data directory")
+    return url
 
 
 def passwords(settings: Settings) -> Mapping[Role, str]:

@@ -76,6 +76,21 @@ def test_entries_that_do_not_say_whose_they_are_are_not_held_to_a_share() -> Non
     assert len(ids(backlog.take(100))) == 10
 
 
+def test_who_has_long_been_alone_has_more_until_somebody_comes() -> None:
+    backlog = Backlog(share=SHARE)
+    backlog.add(entry(number, "hot") for number in range(1000))
+    for _ in range(100):
+        turn = ids(backlog.take(1))
+        assert len(turn) == 1
+        backlog.settle(turn)
+    turn = ids(backlog.take(1000))
+    assert len(turn) == 10 * SHARE
+    backlog.settle(turn)
+    backlog.add([entry(1000, "quiet")])
+    assert len(ids(backlog.take(1000))) == SHARE + 1
+    assert len(ids(backlog.take(1000))) == 0, "and from then on a share like anybody's"
+
+
 def test_settling_what_was_never_taken_changes_nothing() -> None:
     backlog = Backlog(share=SHARE)
     backlog.settle(["7-0"])

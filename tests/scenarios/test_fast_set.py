@@ -15,7 +15,7 @@ from tests.support.stage import Stage, staged
 
 SEED = 20_260_301
 # Payments a second; how often a fault is repeated that has not bitten; pairs that a fresh seed chooses.
-_RATE_PER_S = 50.0
+_RATE_PER_S = 30.0
 _TRIES = 5
 _AT_RANDOM = 1
 

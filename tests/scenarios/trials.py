@@ -33,11 +33,11 @@ from tests.support.proxy import Act, Fault, Proxy
 from tests.support.waiting import wait_until
 from tests.support.witness import Witness
 
-_RATE_PER_S: Final = 40.0
+_RATE_PER_S: Final = 30.0
 # Seconds to wait for what must come on a machine of any speed; and those without any progress after which a flawed
 # paynode is taken to have come to a halt. A sound one is waited for.
 _PATIENCE_S: Final = 60.0
-_HALT_S: Final = 3.0
+_HALT_S: Final = 2.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +103,7 @@ Provoke: TypeAlias = Callable[[Ground], Awaitable[None]]
 
 async def nothing(ground: Ground) -> None:
     """Paying is enough."""
-    await ground.accepted(40)
+    await ground.accepted(30)
 
 
 async def cut_commits(ground: Ground) -> None:
@@ -186,7 +186,8 @@ _APART: Final = (("psp-sim", "serve", "scheduler"), ("worker",))
 TRIALS: Final = (
     Trial(bug="acknowledge before commit", provoke=cut_commits, laws=frozenset({"L3", "L4"})),
     Trial(bug="resend after time-out", laws=frozenset({"L4"})),
-    Trial(bug="no epoch check", provoke=stop_a_worker, laws=frozenset({"L13"}), processes=_APART),
+    # Two who both believe that they own a partition: one writes late, or takes what the other never sees.
+    Trial(bug="no epoch check", provoke=stop_a_worker, laws=frozenset({"L13", "L10"}), processes=_APART),
     Trial(bug="dedupe by entry", laws=frozenset({"L10"})),
     Trial(bug="sweep of what was not published", provoke=forget, laws=frozenset({"L3", "L10"})),
     Trial(bug="group at the end", provoke=forget, laws=frozenset({"L10"})),

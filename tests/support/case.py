@@ -35,8 +35,7 @@ _TABLES: Final = {
     "wallets": "SELECT merchant_id::text, currency, pending, available, reserve, held, balance FROM wallets",
     "keys": "SELECT merchant_id::text, key, payment_id::text, response_status, response_body FROM idempotency_keys",
     "outbox": "SELECT id::text, type, stream FROM outbox",
-    "letters": "SELECT stream, reason, entry_id FROM dead_letters AS d "
-    "WHERE coalesce(to_jsonb(d) ->> 'status', 'dead') = 'dead'",
+    "letters": "SELECT stream, reason, entry_id FROM dead_letters WHERE status = 'dead'",
     "partitions": "SELECT partition, owner, epoch FROM partitions",
 }
 
