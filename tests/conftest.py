@@ -75,7 +75,7 @@ _REDIS_DATABASES = cycle(range(2, 16))
 async def redis_url(servers: Running) -> str:
     """A Redis with nothing in it."""
     url = servers.redis_url.rpartition("/")[0] + f"/{next(_REDIS_DATABASES)}"
-    async with redis.Redis.from_url(url, protocol=2) as client:
+    async with redis.Redis.from_url(url, protocol=2, socket_timeout=60, socket_connect_timeout=60) as client:
         await client.flushdb()
     return url
 

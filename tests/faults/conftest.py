@@ -53,5 +53,5 @@ async def owner(settings: Settings) -> AsyncIterator[Session]:
 @pytest.fixture
 async def road(redis_url: str) -> AsyncIterator[Redis]:
     """The streams, as anybody may write on them who can reach Redis."""
-    async with redis.Redis.from_url(redis_url, protocol=2) as client:
+    async with redis.Redis.from_url(redis_url, protocol=2, socket_timeout=60, socket_connect_timeout=60) as client:
         yield client

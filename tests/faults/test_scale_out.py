@@ -23,7 +23,7 @@ PARTITIONS = 32
 FAIR_S = 5.0
 # The default: so long that a killed owner who is replaced in time cannot have been found out by its lease.
 LEASE_S = 3.0
-BACKLOG = 2000
+BACKLOG = 1000
 # Seconds for what must happen and for which nobody has promised a time.
 PATIENCE_S = 60.0
 MERCHANTS = "worker --roles merchants"

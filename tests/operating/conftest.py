@@ -22,5 +22,5 @@ async def owner(settings: Settings) -> AsyncIterator[Session]:
 @pytest.fixture
 async def road(redis_url: str) -> AsyncIterator[Redis]:
     """The streams."""
-    async with redis.Redis.from_url(redis_url, protocol=2) as client:
+    async with redis.Redis.from_url(redis_url, protocol=2, socket_timeout=60, socket_connect_timeout=60) as client:
         yield client
