@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 import anyio
 
@@ -32,7 +33,7 @@ def drawn(chance: random.Random, stage: Stage) -> Iterable[tuple[Scenario, ...]]
         yield (first,) if second is None else (first, second)
 
 
-async def strike(stage: Stage, pair: Iterable[Scenario], play: Callable[[Scenario], Awaitable[object]]) -> None:
+async def strike(stage: Stage, pair: Iterable[Scenario], play: Callable[[Scenario], Coroutine[Any, Any, Any]]) -> None:
     """Both at once, then everybody on their feet again."""
     print([scenario.name for scenario in pair])
     async with anyio.create_task_group() as faults:
