@@ -124,6 +124,7 @@ class Committer:
         self._limit = batch_size  # halved while something is looked for that the database refuses
         self._failed: dict[int, _Failures] = {}  # by partition, whoever is to blame
         self._failed_alone: dict[str, _Failures] = {}  # by entry, while an empty transaction succeeded
+        self._succeeded_at = float("-inf")  # when a batch with something in it was last written
         self._waiting: deque[_Waiting] = deque()
         self._arrived = anyio.Event()
         self._taken = anyio.Event()
@@ -174,6 +175,7 @@ class Committer:
             await self._isolate(waiting, error)
         else:
             self._limit = min(2 * self._limit, self._batch_size)
+            self._succeeded_at = anyio.current_time()
             self._observer.committed(len(waiting), time.perf_counter() - begun)
             self._observer.buried(batch.letters)
             for run, decided in _by_run(waiting):
@@ -213,11 +215,15 @@ class Committer:
         return True
 
     async def _suspect_one(self, one: _Waiting, error: Transient) -> None:
-        """Not hastily: somebody may hold a lock on what just this message needs, and let go of it soon."""
+        """Not hastily: somebody may hold a lock on what just this message needs, and let go of it soon.
+
+        And only while others succeed: a full disk or a locked table lets an empty transaction through, and no message.
+        """
         entry = f"{one.run.lease.partition}/{one.decided.entry_id}"
         failures = _Failures.one_more(self._failed_alone.get(entry), anyio.current_time())
         self._failed_alone[entry] = failures
-        if failures.count < _SUSPICIOUS or failures.last - failures.first < self._condemn_after_s:
+        is_hasty = failures.count < _SUSPICIOUS or failures.last - failures.first < self._condemn_after_s
+        if is_hasty or self._succeeded_at < failures.first:
             self._fail([one], error)
             return
         del self._failed_alone[entry], self._failed[one.run.lease.partition]

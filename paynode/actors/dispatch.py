@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -19,6 +19,9 @@ from paynode.domain.road import Entry, Pointer
 from paynode.runtime.backoff import Backoff
 from paynode.runtime.grouping import Grouper, GroupFull, GroupStopped
 from paynode.runtime.stopping import Stop
+
+# Seconds that taking a try back may take while everything is being cancelled.
+_CLEAR_S: Final = 1.0
 
 
 class CommandFeed(Protocol):
@@ -211,7 +214,9 @@ class Dispatcher:
             try:
                 await self._perform(delivery)
             finally:
-                await self._suspicion.clear(stream, command.ref)
+                # Also while everything is being cancelled: that we live clears it.
+                with anyio.move_on_after(_CLEAR_S, shield=True):
+                    await self._suspicion.clear(stream, command.ref)
             return
         attempt = await self._attempts.find(command.order.operation_id)
         if attempt is None:

@@ -13,12 +13,13 @@ from anyio.abc import TaskGroup
 from paynode.actors.backlog import Backlog
 from paynode.actors.committer import Committer, Outcomes
 from paynode.actors.intake import Intake, Outside, Shelf, Sorted
-from paynode.actors.merchant import Around, Decided, Delivery, MerchantActor, burial
+from paynode.actors.merchant import Around, Decided, Delivery, MerchantActor
 from paynode.actors.recovery import Recovery, Suspects, Turnstile
 from paynode.domain.batch import Booked, Lease
 from paynode.domain.booking import Effects
 from paynode.domain.errors import Fenced, Poison, Transient
-from paynode.domain.message import DeadLetter
+from paynode.domain.keeping import kept
+from paynode.domain.message import DeadLetter, Unreadable
 from paynode.domain.road import Entry, events_stream
 from paynode.runtime.backoff import Backoff
 from paynode.runtime.stopping import Stop
@@ -252,13 +253,16 @@ class PartitionRun:
 
     async def _try_alone(self, entry: Entry, group: TaskGroup) -> None:
         async with self._recovery.trying(entry.ref or entry.id) as tries:
-            await self._take_in([entry], group, condemned_after=tries)
+            if tries is None:
+                await self._take_in([entry], group)
+            else:
+                await self._condemn(entry, tries)
             await self._settle_all()
 
     # -- taking in ------------------------------------------------------------------------------------------------
 
-    async def _take_in(self, entries: Sequence[Entry], group: TaskGroup, condemned_after: int | None = None) -> None:
-        """Find out what the entries are, and have it decided. What was tried too often is buried undecided."""
+    async def _take_in(self, entries: Sequence[Entry], group: TaskGroup) -> None:
+        """Find out what the entries are, and have it decided."""
         self._begun += len(entries)
         meaning = await self._intake.sort(entries)
         if meaning.told:
@@ -266,9 +270,6 @@ class PartitionRun:
         self._backlog.settle(meaning.done)
         await self.acknowledge(meaning.done)
         await self.submit([*self._burials(meaning), *self._claims(meaning)])
-        if condemned_after is not None:
-            await self.submit([self._condemn(delivery, condemned_after) for delivery in meaning.deliveries])
-            return
         await self._hand_over(meaning.deliveries, group)
 
     async def _hand_over(self, deliveries: Sequence[Delivery], group: TaskGroup) -> None:
@@ -298,30 +299,37 @@ class PartitionRun:
     # -- what no actor decides upon -------------------------------------------------------------------------------
 
     def _burials(self, meaning: Sorted) -> Iterable[Decided]:
-        around = self._parts.around(self.lease)
-        for entry_id, what in meaning.unreadable:
-            letter = DeadLetter(
-                id=around.new_id(),
-                stream=self._stream,
-                entry_id=entry_id,
-                what=what,
-                first_failed_at_ms=around.now_ms,
-            )
-            yield Decided(entry_id, Booked(lease=self.lease, effects=Effects(claim=what.ref, letter=letter)))
+        return [self._bury(entry_id, what) for entry_id, what in meaning.unreadable]
 
     def _claims(self, meaning: Sorted) -> Iterable[Decided]:
         """Rows whose event had its effect by another entry."""
         for entry_id, ref in meaning.claimed:
             yield Decided(entry_id, Booked(lease=self.lease, effects=Effects(claim=ref)))
 
-    def _condemn(self, delivery: Delivery, tries: int) -> Decided:
-        self._intake.forget(delivery.message)  # requeued, it is to be taken in again
-        booked = burial(
-            self.lease,
-            delivery,
-            "kills_its_worker",
-            f"{tries} processes died or hung while it was tried",
-            self._parts.around(self.lease),
-            attempts=tries,
+    async def _condemn(self, entry: Entry, tries: int) -> None:
+        """Bury it untried: nobody looks into it, for that may be what kills."""
+        self._begun += 1
+        ref = entry.ref
+        is_gone = not entry.fields or (ref is not None and not await self._parts.suspects.is_waiting(ref))
+        if is_gone:
+            await self.acknowledge([entry.id])
+            return
+        what = Unreadable(
+            ref=ref,
+            reason="kills_its_worker",
+            detail=f"{tries} processes died or hung while it was tried",
+            fields=kept(entry.fields),
         )
-        return Decided(delivery.entry_id, booked)  # no actor has seen the message
+        await self.submit([self._bury(entry.id, what, attempts=tries)])
+
+    def _bury(self, entry_id: str, what: Unreadable, *, attempts: int = 1) -> Decided:
+        around = self._parts.around(self.lease)
+        letter = DeadLetter(
+            id=around.new_id(),
+            stream=self._stream,
+            entry_id=entry_id,
+            what=what,
+            attempts=attempts,
+            first_failed_at_ms=around.now_ms,
+        )
+        return Decided(entry_id, Booked(lease=self.lease, effects=Effects(claim=what.ref, letter=letter)))

@@ -9,22 +9,27 @@ have died over it is a dead letter, untried.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
 import anyio
 
 from paynode.domain.batch import Lease
+from paynode.domain.errors import Transient
 
 # Owners in a row that died, from which on messages are tried one by one.
 _ALONE_FROM: Final = 2
+# Seconds that taking a try back may take while everything is being cancelled.
+_TAKE_BACK_S: Final = 1.0
 
 
 class Suspects(Protocol):
     """Counts tries. Raises: Unavailable."""
 
     async def count(self, stream: str, entry: str) -> int: ...
+    async def uncount(self, stream: str, entry: str) -> None: ...
     async def tries(self, stream: str, entry: str) -> int: ...
+    async def is_waiting(self, ref: str) -> bool: ...
     async def acquit(self, lease: Lease, stream: str) -> None: ...
 
 
@@ -72,19 +77,27 @@ class Recovery:
     async def trying(self, entry: str) -> AsyncIterator[int | None]:
         """Try one message alone; gives None, or how often it was tried when that is enough.
 
-        A try is counted once in a tenure: that we live to count it again shows that it did not kill us.
+        A try is counted before, and taken back when we have lived through it, however it ended: a lease that was lost
+        or a database that went away is nobody's death.
         """
         async with self._turnstile.alone():
-            if entry in self._counted:
-                yield None
-                return
             tries = await self._suspects.tries(self._stream, entry)
             if tries >= self._attempts_max:
                 yield tries
                 return
-            await self._suspects.count(self._stream, entry)
-            self._counted.add(entry)
-            yield None
+            if entry not in self._counted:
+                await self._suspects.count(self._stream, entry)
+                self._counted.add(entry)
+            try:
+                yield None
+            finally:
+                await self._take_back(entry)
+
+    async def _take_back(self, entry: str) -> None:
+        with anyio.move_on_after(_TAKE_BACK_S, shield=True):
+            with suppress(Transient):  # then it stays counted, once in a tenure
+                await self._suspects.uncount(self._stream, entry)
+                self._counted.discard(entry)
 
     async def end(self) -> None:
         """All that was inherited is through: nobody is suspected any more."""

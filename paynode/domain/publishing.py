@@ -95,7 +95,7 @@ class Verdict:
     content_sha256: bytes
     merchant_id: str
     publisher: str
-    type: OutsideType
+    type: str  # of an OutsideType, or of one that only a newer paynode knows
     result: Result
     code: str | None = None
     content: str = ""

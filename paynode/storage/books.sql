@@ -153,7 +153,7 @@ FROM jsonb_to_recordset($1::jsonb) AS l (
     id uuid, stream text, entry_id text, event_id uuid, type text, merchant_id uuid, payment_id uuid, reason text,
     error text, attempts integer, first_failed_at_ms bigint, fields jsonb
 )
-ON CONFLICT (stream, entry_id) WHERE row_id IS NULL DO NOTHING
+ON CONFLICT (stream, entry_id) WHERE row_id IS NULL AND status = 'dead' DO NOTHING
 
 -- name: bury_rows
 -- A row that died becomes its own letter: claimed and kept whole in one statement.

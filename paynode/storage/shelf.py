@@ -26,7 +26,7 @@ from paynode.domain.payment import (
     Status,
 )
 from paynode.domain.psp import Outcome
-from paynode.domain.publishing import OutsideType, Result, Verdict
+from paynode.domain.publishing import Result, Verdict
 from paynode.domain.wallet import Wallet
 from paynode.storage.bodies import decode_fact
 from paynode.storage.postgres import Pool, borrowed, confirm
@@ -121,7 +121,7 @@ def _verdict(row: asyncpg.Record) -> Verdict:
         content_sha256=row["content_sha256"],
         merchant_id=row["merchant_id"],
         publisher=row["publisher"],
-        type=OutsideType(row["type"]),
+        type=row["type"],
         result=Result(row["result"]),
         code=row["code"],
     )

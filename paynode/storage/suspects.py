@@ -22,6 +22,18 @@ class PgSuspects:
         async with borrowed(self._pool) as connection:
             return int(await connection.fetchval(_SQL["count_try"], stream, entry))
 
+    async def uncount(self, stream: str, entry: str) -> None:
+        """The try is over, and nobody has died of it."""
+        async with borrowed(self._pool) as connection:
+            # The order matters: a second try becomes a first one, and is not forgotten with it.
+            if (await connection.execute(_SQL["forget_try"], stream, entry)).endswith(" 0"):
+                await connection.execute(_SQL["uncount_try"], stream, entry)
+
+    async def is_waiting(self, ref: str) -> bool:
+        """Whether an outbox row is still to be processed."""
+        async with borrowed(self._pool) as connection:
+            return bool(await connection.fetchval(_SQL["is_waiting"], ref))
+
     async def tries(self, stream: str, entry: str) -> int:
         """How many tries have begun."""
         async with borrowed(self._pool) as connection:

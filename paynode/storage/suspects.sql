@@ -5,6 +5,21 @@ VALUES ($1, $2, 1)
 ON CONFLICT (stream, entry) DO UPDATE SET attempts = s.attempts + 1, last_tried_at = clock_timestamp()
 RETURNING s.attempts
 
+-- name: uncount_try
+-- Whoever tried it has lived.
+UPDATE suspects
+SET attempts = attempts - 1
+WHERE stream = $1 AND entry = $2 AND attempts > 1
+
+-- name: forget_try
+-- The first try is no row any more.
+DELETE FROM suspects
+WHERE stream = $1 AND entry = $2 AND attempts = 1
+
+-- name: is_waiting
+-- Whether a row is still to be processed; nobody looks into it.
+SELECT EXISTS (SELECT FROM outbox WHERE id = $1)
+
 -- name: read_tries
 -- How often a message has been tried alone.
 SELECT attempts

@@ -126,25 +126,21 @@ class EvictionRefused(SettingRefused):
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Put Redis's errors on the error tree; a wrong command (a bug) passes as it is."""
+    """Put Redis's errors on the error tree.
+
+    All of them: what a server refuses, a key of the wrong type or a stream that has no ids left, may be anybody's doing
+    who can reach it, and must not end a process that serves other streams too.
+    """
     try:
         yield
     except ResponseError as error:
         if is_group_missing(error):
             raise GroupMissing from error
-        if _first_word(error) in _PASSING:
-            raise Unavailable(f"redis: {_first_word(error)} {error}") from error
-        raise
+        raise Unavailable(f"redis: {_first_word(error)} {error}") from error
     except (RedisError, OSError) as error:
         raise Unavailable(f"redis: {type(error).__name__}") from error
 
 
-# First words of errors that pass: starting up, a failover or a resharding under way, memory or disk full, too few
-# replicas, a script running.
-_PASSING: Final = frozenset(
-    {"LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "BUSY"}
-    | {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"}
-)
 # What a pipeline makes of an error's words: it names the command first, whose own words may be anybody's.
 _IN_PIPELINE: Final = re.compile(r".* of pipeline caused error: \(['\"]", re.DOTALL)
 

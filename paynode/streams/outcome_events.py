@@ -41,7 +41,7 @@ class Told:
     code: str | None
 
 
-def type_of(event_type: OutsideType, result: Result) -> str:
+def type_of(event_type: str, result: Result) -> str:
     """`paynode.wallet.credit.v1` that was applied is told as `paynode.wallet.credit.applied.v1`."""
     subject, _, version = event_type.rpartition(".")
     return f"{subject}.{result}.{version}"

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import anyio
+
 from paynode.config import Settings
 from paynode.domain.road import MERCHANTS_GROUP, Entry, events_stream
 from paynode.streams.client import GroupMissing, Redis, reader_client, translated
@@ -14,6 +16,9 @@ from paynode.streams.entries import EntryId, Member, entries, entry_id
 # One consumer name for whoever owns the partition: the pending list of the owner before is found without looking for
 # it, and no dead consumers pile up.
 _OWNER: Final = "owner"
+# Seconds between two looks for what is pending and not in hand, while new entries never end.
+_LOOK_S: Final = 1.0
+_NUMBER_MAX: Final = 2**64 - 1
 
 
 class PartitionFeed:
@@ -33,6 +38,7 @@ class PartitionFeed:
         self._last: EntryId = (0, 0)
         self._pending_after: str | None = "0"
         self._is_behind = True
+        self._look_at = 0.0
 
     @property
     def in_hand(self) -> int:
@@ -78,10 +84,14 @@ class PartitionFeed:
 
     async def _read_new(self) -> list[Entry]:
         found = await self._member.read(self._reader, after=">", count=self._count, block_ms=self._block_ms)
-        if not found and await self._member.count_pending(self._commands) > len(self._in_hand):
-            # Something is pending that we have not seen: a connection of the owner before has swallowed it after we
-            # had looked. It was waiting in its own blocking read when it lost the partition.
-            self._pending_after = "0"
+        # Now and then also while there is always something new: what is swallowed is the oldest that is pending.
+        if not found or anyio.current_time() >= self._look_at:
+            self._look_at = anyio.current_time() + _LOOK_S
+            seen = len(self._in_hand | {entry.id for entry in found})
+            if await self._member.count_pending(self._commands) > seen:
+                # Something is pending that we have not seen: a connection of the owner before has swallowed it after we
+                # had looked. It was waiting in its own blocking read when it lost the partition.
+                self._pending_after = "0"
         return found
 
     async def fetch(self, ids: Sequence[str]) -> Sequence[Entry]:
@@ -105,13 +115,13 @@ class PartitionFeed:
         entries that we have not seen yet.
         Raises: Unavailable; then they may be delivered again, and are recognised.
         """
-        self._in_hand.difference_update(ids)
         last = self._last
         with translated():
             async with self._commands.pipeline(transaction=False) as pipeline:
                 pipeline.xack(self._member.stream, self._member.group, *ids)
                 pipeline.xpending(self._member.stream, self._member.group)
                 _, pending = await pipeline.execute()
+            self._in_hand.difference_update(ids)
             await self._commands.xtrim(self._member.stream, minid=_floor(pending, last), approximate=False)
 
 
@@ -120,7 +130,8 @@ def _floor(pending: Any, last: EntryId) -> str:
     if pending["pending"]:
         return str(pending["min"].decode())
     milliseconds, number = last
-    return f"{milliseconds}-{number + 1}"
+    # Anybody may choose an id, and the highest number there is has none after it.
+    return f"{milliseconds}-{number + 1}" if number < _NUMBER_MAX else f"{milliseconds + 1}-0"
 
 
 class RedisFeeds:

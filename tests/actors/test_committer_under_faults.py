@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 
 import anyio
 
@@ -13,6 +14,7 @@ from tests.actors.scripted import CONDEMN_AFTER_S, ONE, OTHER, Office, decided, 
 from tests.support.schedules import explore
 
 MESSAGES = 40
+THIRD = Lease(partition=3, epoch=1)
 SCRIPT = ("", "unavailable", "fenced", "", "conflict", "ambiguous", "", "road", "poison", "", "ambiguous")
 
 
@@ -70,9 +72,20 @@ def buried(office: Office) -> list[str]:
     return [letter.entry_id for batch in office.books.batches for letter in batch.letters]
 
 
+async def go_on(office: Office) -> None:
+    """Others, who succeed: a message a second, for ever."""
+    run = office.run_of(THIRD)
+    for number in count():
+        await office.committer.submit(run, [decided(THIRD, number)])
+        if run.has_failed:
+            run = office.run_of(THIRD)
+        await anyio.sleep(1)
+
+
 async def work_off(office: Office, pause_s: float) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(office.committer.run)
+        group.start_soon(go_on, office)
         async with anyio.create_task_group() as consumers:
             for lease in (ONE, OTHER):
                 consumers.start_soon(Consumer(office, lease, decided_upon, pause_s).consume)

@@ -97,6 +97,12 @@ class Nobody:
     async def count(self, stream: str, entry: str) -> int:
         raise AssertionError("nobody is suspected")
 
+    async def uncount(self, stream: str, entry: str) -> None:
+        raise AssertionError("nobody is suspected")
+
+    async def is_waiting(self, ref: str) -> bool:
+        raise AssertionError("nobody is suspected")
+
     async def tries(self, stream: str, entry: str) -> int:
         raise AssertionError("nobody is suspected")
 

@@ -178,6 +178,16 @@ class SimSuspects:
 
         return await self._session.call(add)
 
+    async def uncount(self, stream: str, entry: str) -> None:
+        def take() -> None:
+            if (stream, entry) in self._tables.suspects:
+                self._tables.suspects[stream, entry] -= 1
+
+        await self._session.call(take)
+
+    async def is_waiting(self, ref: str) -> bool:
+        return await self._session.call(lambda: ref in self._tables.outbox)
+
     async def tries(self, stream: str, entry: str) -> int:
         return await self._session.call(lambda: self._tables.suspects.get((stream, entry), 0))
 

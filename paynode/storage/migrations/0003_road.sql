@@ -125,7 +125,7 @@ CREATE TABLE dead_letters (
     CONSTRAINT dead_letters_resolved_by_somebody CHECK ((status = 'dead') = (resolved_by IS NULL))
 );
 
--- The same entry without a row twice is one letter. (A row that died, was requeued and died again is two.)
-CREATE UNIQUE INDEX dead_letters_entry ON dead_letters (stream, entry_id) WHERE row_id IS NULL;
+-- The same entry without a row twice is one letter. (What died, was requeued and died again is two.)
+CREATE UNIQUE INDEX dead_letters_entry ON dead_letters (stream, entry_id) WHERE row_id IS NULL AND status = 'dead';
 CREATE INDEX dead_letters_open ON dead_letters (id) WHERE status = 'dead';
 CREATE INDEX dead_letters_payment ON dead_letters (payment_id) WHERE status = 'dead';

@@ -138,8 +138,9 @@ BEGIN
         NOT IN ('declined', 'expired', 'pending', 'not_sent', 'unknown') THEN
         RETURN 'evidence_of_money';
     END IF;
-    -- Without its command an open operation would never end, and keep its order's slot.
-    IF found.type IN ('psp.submit', 'psp.inquire') AND EXISTS (
+    -- Without its command, or the evidence that brings the next one, an open operation would never end, and keep its
+    -- order's slot.
+    IF found.type IN ('psp.submit', 'psp.inquire', 'psp.evidence') AND EXISTS (
         SELECT FROM operations
         WHERE id = (found.message ->> 'operation_id')::uuid AND state IN ('new', 'pending', 'unknown', 'review')
     ) THEN
