@@ -85,11 +85,11 @@ async def test_a_promoted_standby_is_found_and_nothing_acknowledged_is_lost(
     assert set(load.history.refused) <= {503}, load.history.refused
     assert load.history.lost == 0, "nobody is left without an answer"
     assert await a_pair.standby.ask("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)") == "00000002"
-    await wait_until(lambda: said(zombie, "partition_lost") > 0, "it has noticed that it was overtaken", 5)
+    await wait_until(lambda: said(zombie, "partition_lost") > 0, "it has noticed that it was overtaken", 30)
     assert await a_pair.ask("SELECT NOT pg_is_in_recovery()"), "the old one runs and takes writes ..."
     assert await a_pair.ask(WRITTEN_SINCE.format(since)) == 0, "... and nobody has written there ..."
     sessions = f"SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'paynode_%' AND backend_start > '{since}'"
-    await wait_until(lambda: equals(a_pair, sessions, 0), "... nor stays there", 5)
+    await wait_until(lambda: equals(a_pair, sessions, 0), "... nor stays there", 60)
     rows = await own.rows("SELECT id, merchant_id::text AS merchant_id, epoch FROM ledger_entries")
     late = [row for row in rows if row["id"] not in written]
     assert late, "nothing was booked after it came back"
