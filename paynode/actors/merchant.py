@@ -146,9 +146,7 @@ class MerchantActor:
         return burial(self._lease, delivery, reason, detail, around)
 
 
-def burial(
-    lease: Lease, delivery: Delivery, reason: str, detail: str, around: Surroundings, attempts: int = 1
-) -> Booked:
+def burial(lease: Lease, delivery: Delivery, reason: str, detail: str, around: Surroundings) -> Booked:
     """The effects of a message that could be read and can never work: a letter in its place."""
     message = delivery.message
     letter = letter_of(
@@ -159,7 +157,6 @@ def burial(
         reason=reason,
         detail=detail,
         now_ms=around.now_ms,
-        attempts=attempts,
     )
     verdict = None
     if isinstance(message.content, OutsideEvent):

@@ -310,7 +310,7 @@ class PartitionRun:
         """Bury it untried: nobody looks into it, for that may be what kills."""
         self._begun += 1
         ref = entry.ref
-        is_gone = not entry.fields or (ref is not None and not await self._parts.suspects.is_waiting(ref))
+        is_gone = not entry.fields or (ref is not None and not await self._parts.suspects.is_waiting(ref, self._stream))
         if is_gone:
             await self.acknowledge([entry.id])
             return

@@ -88,7 +88,6 @@ def letter_of(
     reason: str,
     detail: str,
     now_ms: int,
-    attempts: int = 1,
 ) -> DeadLetter:
     """The dead letter of a message that could be read and still can never work."""
     content = message.content
@@ -102,6 +101,4 @@ def letter_of(
         merchant_id=message.merchant_id,
         payment_id=message.payment_id,
     )
-    return DeadLetter(
-        id=letter_id, stream=stream, entry_id=entry_id, what=what, attempts=attempts, first_failed_at_ms=now_ms
-    )
+    return DeadLetter(id=letter_id, stream=stream, entry_id=entry_id, what=what, first_failed_at_ms=now_ms)

@@ -29,10 +29,10 @@ class PgSuspects:
             if (await connection.execute(_SQL["forget_try"], stream, entry)).endswith(" 0"):
                 await connection.execute(_SQL["uncount_try"], stream, entry)
 
-    async def is_waiting(self, ref: str) -> bool:
-        """Whether an outbox row is still to be processed."""
+    async def is_waiting(self, ref: str, stream: str) -> bool:
+        """Whether an outbox row is still to be processed by whoever reads this stream."""
         async with borrowed(self._pool) as connection:
-            return bool(await connection.fetchval(_SQL["is_waiting"], ref))
+            return bool(await connection.fetchval(_SQL["is_waiting"], ref, stream))
 
     async def tries(self, stream: str, entry: str) -> int:
         """How many tries have begun."""

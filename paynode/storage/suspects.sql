@@ -17,8 +17,9 @@ DELETE FROM suspects
 WHERE stream = $1 AND entry = $2 AND attempts = 1
 
 -- name: is_waiting
--- Whether a row is still to be processed; nobody looks into it.
-SELECT EXISTS (SELECT FROM outbox WHERE id = $1)
+-- Whether a row is still to be processed; nobody looks into it. By stream too: a pointer that stands where it does not
+-- belong must not bury what others are to do.
+SELECT EXISTS (SELECT FROM outbox WHERE id = $1 AND stream = $2)
 
 -- name: read_tries
 -- How often a message has been tried alone.

@@ -100,7 +100,7 @@ class Nobody:
     async def uncount(self, stream: str, entry: str) -> None:
         raise AssertionError("nobody is suspected")
 
-    async def is_waiting(self, ref: str) -> bool:
+    async def is_waiting(self, ref: str, stream: str) -> bool:
         raise AssertionError("nobody is suspected")
 
     async def tries(self, stream: str, entry: str) -> int:

@@ -73,7 +73,9 @@ async def test_postgresql_may_end_in_any_way_and_be_started_again_under_load(own
 
     kill(server)
     await pay_many(own, merchants, refused, count=20, clients=CLIENTS, prefix="again")
-    assert refused.refused == {503: 20}
+    # A session that was at work when the postmaster died may still have committed and answered: that is no refusal.
+    assert set(refused.refused) == {503}, refused.refused
+    assert refused.refused[503] + len(refused.accepted) == 20, "nobody is left without an answer"
     server.start()
     await wait_until(lambda: are_all_accepted(own, merchants, again), "who heard no asks again", RECOVERY_S)
     await until_quiet(own)

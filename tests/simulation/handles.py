@@ -185,8 +185,12 @@ class SimSuspects:
 
         await self._session.call(take)
 
-    async def is_waiting(self, ref: str) -> bool:
-        return await self._session.call(lambda: ref in self._tables.outbox)
+    async def is_waiting(self, ref: str, stream: str) -> bool:
+        def look() -> bool:
+            row = self._tables.outbox.get(ref)
+            return row is not None and row.stream == stream
+
+        return await self._session.call(look)
 
     async def tries(self, stream: str, entry: str) -> int:
         return await self._session.call(lambda: self._tables.suspects.get((stream, entry), 0))
