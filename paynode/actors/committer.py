@@ -6,21 +6,21 @@ It is the only way by which anything about money reaches the database.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from paynode.actors.line import Line, Waiting
 from paynode.actors.merchant import Around, Decided, Delivery, burial
 from paynode.domain.batch import Batch, Booked, Lease, merge
 from paynode.domain.booking import Effects
 from paynode.domain.errors import Fenced, Poison, Transient
 from paynode.domain.message import DeadLetter
 from paynode.domain.publishing import Verdict
-from paynode.domain.road import Change, Pointer, commands_stream, events_stream
+from paynode.domain.road import Change, Pointer, events_stream
 
 # Failures after which it is asked whether a message is to blame (fewer are a server that hiccups), and seconds after
 # which earlier ones do not count any more.
@@ -69,10 +69,7 @@ class CommitterObserver(Protocol):
     def telling_failed(self, error: Exception) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    run: Run
-    decided: Decided
+_Waiting: TypeAlias = Waiting[Run]
 
 
 @dataclass(slots=True)
@@ -125,15 +122,16 @@ class Committer:
         self._failed: dict[int, _Failures] = {}  # by partition, whoever is to blame
         self._failed_alone: dict[str, _Failures] = {}  # by entry, while an empty transaction succeeded
         self._succeeded_at = float("-inf")  # when a batch with something in it was last written
-        self._waiting: deque[_Waiting] = deque()
+        self._line: Line[Run] = Line(anyio.current_time)
         self._arrived = anyio.Event()
         self._taken = anyio.Event()
 
     async def submit(self, run: Run, decided: Sequence[Decided]) -> None:
         """Queue decisions in their order; waits while two batches are waiting, which is what slows actors down."""
-        while len(self._waiting) >= 2 * self._batch_size:
+        while len(self._line) >= 2 * self._batch_size and not any(one.is_pos for one in decided):
             await self._taken.wait()
-        self._waiting.extend(_Waiting(run, one) for one in decided)
+        for one in decided:
+            self._line.add(Waiting(run, one))
         self._arrived.set()
 
     async def run(self) -> None:
@@ -147,12 +145,8 @@ class Committer:
                 await self._commit(self._take(), sender)
 
     def _take(self) -> list[_Waiting]:
-        taken: list[_Waiting] = []
-        while self._waiting and len(taken) < self._limit:
-            waiting = self._waiting.popleft()
-            if not waiting.run.has_failed:  # what it decided after the failure stands on what was not written
-                taken.append(waiting)
-        if not self._waiting:
+        taken = self._line.take(self._limit)
+        if not self._line:
             self._arrived = anyio.Event()
         self._taken.set()
         self._taken = anyio.Event()
@@ -183,7 +177,7 @@ class Committer:
             await sender.send(_Written(batch, waiting))
 
     def _put_back(self, waiting: Sequence[_Waiting]) -> None:
-        self._waiting.extendleft(reversed(waiting))
+        self._line.put_back(waiting)
         self._arrived.set()
 
     # -- looking for the one that is to blame ---------------------------------------------------------------------
@@ -306,11 +300,7 @@ def _by_run(waiting: Sequence[_Waiting]) -> list[tuple[Run, list[Decided]]]:
 
 def _pointers(batch: Batch) -> list[Pointer]:
     """Commands that are due at once; the relay brings the others in their time."""
-    return [
-        Pointer(stream=commands_stream(command.psp), ref=command.id)
-        for command in batch.commands
-        if command.delay_ms == 0
-    ]
+    return [Pointer(stream=command.stream, ref=command.id) for command in batch.commands if command.delay_ms == 0]
 
 
 def _changes(batch: Batch) -> list[Change]:

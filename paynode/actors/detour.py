@@ -128,6 +128,10 @@ class PassableFeed:
         """The next entries. Raises: Unavailable."""
         return await while_here(self._reach, self._feed.read())
 
+    async def read_pos(self) -> Sequence[Entry]:
+        """The next entries of the lane that is read first. Raises: Unavailable."""
+        return await while_here(self._reach, self._feed.read_pos())
+
     async def fetch(self, ids: Sequence[str]) -> Sequence[Entry]:
         """Entries in hand once more. Raises: Unavailable."""
         return await while_here(self._reach, self._feed.fetch(ids))
@@ -170,8 +174,10 @@ class DetourFeed:
             await self._go_back()
         await self._wait_until(_PAGES_MAX * self._count)
         page = await self._rows.page(self._stream, self._last, self._count)
-        # The end of a pass: the next one begins at the first row, whatever was passed over.
-        self._last = page[-1] if len(page) == self._count else None
+        # The end of a pass: the next one begins at the first row, whatever was passed over. The lane that is read first
+        # is in every page, from its beginning.
+        ordinary = [row for row in page if not row.is_pos]
+        self._last = ordinary[-1] if len(ordinary) == self._count else None
         self._is_behind = self._is_behind and self._last is not None
         fresh = [entry for entry in (row.entry for row in page) if entry.id not in self._in_hand]
         self._in_hand |= {entry.id: entry for entry in fresh}
@@ -180,6 +186,10 @@ class DetourFeed:
                 await self._go_back()
             await anyio.sleep(self._poll_s)
         return fresh
+
+    async def read_pos(self) -> Sequence[Entry]:
+        """The next entries, since every page has both lanes."""
+        return await self.read()
 
     async def _go_back(self) -> NoReturn:
         # What is decided upon and not committed would be thrown away with the run, and wait for the relay.

@@ -11,10 +11,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from paynode.actors.gateway import Attempts, PspActor
 from paynode.actors.suspicion import Delivery, Suspicion
-from paynode.domain.attempts import Conclusion, GatewayCommand
+from paynode.domain.attempts import Conclusion, GatewayCommand, Postponed
+from paynode.domain.deciding import CommandKind
 from paynode.domain.detour import row_of
 from paynode.domain.errors import Poison, Transient
 from paynode.domain.message import Unreadable
+from paynode.domain.payment import OperationKind
 from paynode.domain.road import Entry, Pointer
 from paynode.runtime.backoff import Backoff
 from paynode.runtime.grouping import Grouper, GroupFull, GroupStopped
@@ -39,6 +41,7 @@ class Commands(Protocol):
     """The commands themselves, which entries only point at. Raises: Unavailable."""
 
     async def read(self, stream: str, refs: Sequence[str]) -> Mapping[str, GatewayCommand | Unreadable]: ...
+    async def postpone(self, ref: str, pause_s: float) -> None: ...
 
 
 class GatewayObserver(Protocol):
@@ -56,7 +59,8 @@ class Road(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Queues:
-    ordinary: MemoryObjectSendStream[Delivery]
+    charges: MemoryObjectSendStream[Delivery]
+    others: MemoryObjectSendStream[Delivery]
     suspect: MemoryObjectSendStream[Delivery]
 
 
@@ -67,7 +71,11 @@ class _Ended:
 
 
 class Dispatcher:
-    """One PSP's commands in this process. `hands` commands are performed at once, `queue_size` may wait."""
+    """One PSP's commands in this process, of one stream.
+
+    `hands` new charges are performed at once and as many other commands; `queue_size` of each may wait. They have hands
+    of their own because what waits for the guards' leave holds one: a refund does not stand behind charges.
+    """
 
     def __init__(
         self,
@@ -100,7 +108,9 @@ class Dispatcher:
         self._in_hand: dict[str, str] = {}  # rows, each with the entry by which it came
         self._not_begun: list[Delivery] = []
         # As many as there are hands: each waits for one conclusion.
-        self._endings: Grouper[_Ended, Poison | None] = Grouper(self._end, group_size_max=hands, waiting_max=hands)
+        self._endings: Grouper[_Ended, Poison | None] = Grouper(
+            self._end, group_size_max=hands, waiting_max=all_hands(hands)
+        )
 
     def in_hand(self) -> Sequence[str]:
         """The entries of all commands that are performed or wait to be."""
@@ -108,17 +118,19 @@ class Dispatcher:
 
     async def run(self, stop: Stop) -> None:
         """Perform commands until `stop`, then finish those in hand. Complete when it returns."""
-        ordinary, receiver = anyio.create_memory_object_stream[Delivery](self._queue_size)
+        charges, charges_receiver = anyio.create_memory_object_stream[Delivery](self._queue_size)
+        others, others_receiver = anyio.create_memory_object_stream[Delivery](self._queue_size)
         suspect, lone_receiver = anyio.create_memory_object_stream[Delivery](self._queue_size)
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._endings.run)
-            async with anyio.create_task_group() as hands, ordinary, suspect:
-                for _ in range(self._hands):
-                    hands.start_soon(self._work, receiver.clone(), stop, self._perform)
-                receiver.close()
+            async with anyio.create_task_group() as hands, charges, others, suspect:
+                for receiver in (charges_receiver, others_receiver):
+                    for _ in range(self._hands):
+                        hands.start_soon(self._work, receiver.clone(), stop, self._perform)
+                    receiver.close()
                 # One hand for all that are under suspicion: if we die, it was over this one.
                 hands.start_soon(self._work, lone_receiver, stop, self._try)
-                await self._read_on(_Queues(ordinary, suspect), stop)
+                await self._read_on(_Queues(charges, others, suspect), stop)
             outer.cancel_scope.cancel()
         await self._give_back()
 
@@ -175,7 +187,7 @@ class Dispatcher:
     async def _queue(self, delivery: Delivery, queues: _Queues) -> None:
         self._in_hand[delivery.command.ref] = delivery.entry.id
         if not self._suspicion.falls_on(delivery.entry):
-            await queues.ordinary.send(delivery)
+            await (queues.charges if _is_charge(delivery.command) else queues.others).send(delivery)
             return
         try:
             queues.suspect.send_nowait(delivery)
@@ -225,12 +237,19 @@ class Dispatcher:
         else:
             await self._conclude_one(delivery, self._suspicion.settle(command, attempt))
 
-    async def _conclude_one(self, delivery: Delivery, conclusion: Conclusion | None) -> None:
-        if conclusion is not None:
-            refused = await self._endings.submit(_Ended(delivery.entry.id, conclusion))
-            if refused is not None:
-                raise refused
-            self._observer.concluded(self._psp, conclusion)
+    async def _conclude_one(self, delivery: Delivery, end: Conclusion | Postponed | None) -> None:
+        match end:
+            case Conclusion():
+                refused = await self._endings.submit(_Ended(delivery.entry.id, end))
+                if refused is not None:
+                    raise refused
+                self._observer.concluded(self._psp, end)
+            case Postponed():
+                # Acknowledged afterwards: cut off in between, it comes again too soon, which does no harm.
+                await self._commands.postpone(end.command.ref, end.pause_s)
+                await self._feed.acknowledge([delivery.entry.id])
+            case None:
+                pass  # left where it is: it is reclaimed when it has been idle
 
     async def _end(self, ended: Sequence[_Ended]) -> Sequence[Poison | None]:
         """Conclude many commands in one transaction; what the database refuses together, each alone.
@@ -253,6 +272,16 @@ class Dispatcher:
             await self._feed.acknowledge([one.entry_id for one in ended])
         except Transient as error:
             self._observer.dispatch_failed(self._psp, error)  # concluded all the same: the relay brings the evidence
+
+
+def _is_charge(command: GatewayCommand) -> bool:
+    is_new = command.order.kind in (OperationKind.SALE, OperationKind.AUTHORIZE)
+    return is_new and command.kind is CommandKind.SUBMIT
+
+
+def all_hands(hands: int) -> int:
+    """Those for charges, those for other commands, and the one for suspects."""
+    return 2 * hands + 1
 
 
 def _pointer(stream: str, delivery: Delivery) -> Pointer:

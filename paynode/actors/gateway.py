@@ -7,28 +7,37 @@ Whatever breaks in between leaves an open attempt, and an open attempt ends as `
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Protocol
 
-from paynode.domain.attempts import Attempt, Claim, Conclusion, GatewayCommand
+from paynode.actors.screening import UNSCREENED
+from paynode.domain.attempts import Attempt, Claim, Conclusion, GatewayCommand, Postponed, Turn
 from paynode.domain.deciding import CommandKind
-from paynode.domain.payment import ChargeOrder, Source
-from paynode.domain.psp import Answer, Outcome, PspRequest
+from paynode.domain.payment import PspOrder, Source
+from paynode.domain.psp import Answer, Capabilities, Outcome, PspRequest
 from paynode.domain.road import Pointer
+from paynode.domain.screening import REJECTED_REASON, Screened, Verdict
 
 
 class Psp(Protocol):
-    """A PSP behind its guards. Nothing here raises: every error is an Answer.
+    """A PSP behind its guards. Nothing here raises: every error is an Answer. Whoever calls it has waited for its turn.
 
     `send_by` and `deadline` are instants of `time.monotonic()`.
     """
 
-    def prepare(self, order: ChargeOrder) -> PspRequest: ...
-    async def send(self, request: PspRequest, *, send_by: float, deadline: float) -> Answer: ...
-    async def find(self, our_reference: str, *, deadline: float) -> Answer | None: ...
     @property
-    def idempotent_for_ms(self) -> int: ...
+    def capabilities(self) -> Capabilities: ...
+    def prepare(self, order: PspOrder) -> PspRequest: ...
+    def turn_to_send(
+        self, order: PspOrder, *, is_retry: bool, is_urgent: bool
+    ) -> AbstractAsyncContextManager[Turn]: ...
+    def turn_to_ask(self) -> AbstractAsyncContextManager[Turn]: ...
+    async def send(self, order: PspOrder, request: PspRequest, *, send_by: float, deadline: float) -> Answer: ...
+    async def find(self, order: PspOrder, *, deadline: float) -> Answer | None: ...
 
 
 class Attempts(Protocol):
@@ -46,6 +55,12 @@ class Claims(Protocol):
     async def submit(self, claim: Claim, /) -> bool: ...
 
 
+class Screening(Protocol):
+    """Whether a charge may be sent; the same verdict every time. Raises: Unavailable, Conflict."""
+
+    async def screen(self, order: PspOrder) -> Screened: ...
+
+
 class PspActor:
     """Performs one command at a time; the gateway runs as many as the PSP is allowed calls."""
 
@@ -58,15 +73,21 @@ class PspActor:
         new_id: Callable[[], str],
         send_within_s: float,
         call_deadline_s: float,
+        now_ms: Callable[[], int],
+        is_urgent: bool = False,
+        screening: Screening = UNSCREENED,
     ) -> None:
         self._psp = psp
+        self._screening = screening
         self._attempts = attempts
         self._claims = claims
         self._new_id = new_id
         self._send_within_s = send_within_s
         self._call_deadline_s = call_deadline_s
+        self._now_ms = now_ms
+        self._is_urgent = is_urgent
 
-    async def perform(self, command: GatewayCommand) -> Conclusion | None:
+    async def perform(self, command: GatewayCommand) -> Conclusion | Postponed | None:
         """Do what the command asks; None when another process is at it and its deadline must be waited for.
 
         Raises: Unavailable; then the command is left where it is.
@@ -77,57 +98,115 @@ class PspActor:
             case CommandKind.INQUIRE:
                 return await self._inquire(command)
 
-    async def _submit(self, command: GatewayCommand) -> Conclusion | None:
+    # -- sending --------------------------------------------------------------------------------------------------
+
+    async def _submit(self, command: GatewayCommand) -> Conclusion | Postponed | None:
+        screened = await self._screening.screen(command.order)
+        if not screened.lets_pass:
+            return await self._not_claimed(command, screened)
+        if self._left_ms(command.order) <= 0:
+            return await self._claim_and_send(command, screened, refusal="payment_deadline")
+        # Waited for before the claim: its time to send by is for sending, and a wait that is cut off leaves no attempt.
+        turn_to_send = self._psp.turn_to_send(command.order, is_retry=command.tries > 0, is_urgent=self._is_urgent)
+        async with turn_to_send as turn:
+            if turn.pause_s is not None:
+                return self._postponed(command, turn.pause_s)
+            return await self._claim_and_send(command, screened, refusal=turn.refusal)
+
+    async def _claim_and_send(self, command: GatewayCommand, screened: Screened, *, refusal: str) -> Conclusion | None:
+        """A refusal too is said by the claim's holder alone: without it, another may be sending at this moment."""
         attempt_id = self._new_id()
         request = self._psp.prepare(command.order)
         # Counted from before the claim: the database's clock starts later, so we give up first.
         send_by, deadline = self._instants()
-        if await self._claims.submit(Claim(attempt_id=attempt_id, command=command, request=request)):
-            answer = await self._psp.send(request, send_by=send_by, deadline=deadline)
-            return self._conclusion(command, attempt_id, answer)
+        send_by = min(send_by, time.monotonic() + self._left_ms(command.order) / 1000)
+        if not await self._claims.submit(Claim(attempt_id=attempt_id, command=command, request=request)):
+            return await self._not_claimed(command, screened)
+        if refusal:
+            answer = Answer(outcome=Outcome.NOT_SENT, reason=refusal)
+        else:
+            answer = await self._psp.send(command.order, request, send_by=send_by, deadline=deadline)
+        return self._conclusion(command, attempt_id, replace(answer, fraud_check=screened.fraud_check))
+
+    async def _not_claimed(self, command: GatewayCommand, screened: Screened) -> Conclusion | None:
+        """Somebody else has claimed it, or the fraud check does not let it pass, or nothing is to be done any more."""
         attempt = await self._attempts.find(command.order.operation_id)
+        if attempt is None and not screened.lets_pass:
+            return self._conclusion(command, answer=_not_let_pass(screened))
         if attempt is None or attempt.outcome is not None:
             return self._conclusion(command)  # concluded meanwhile: the command has nothing more to say
         if not attempt.is_past_deadline:
             return None
         # Its holder is gone. It may have sent: nobody but the PSP can say.
-        lost = Answer(outcome=Outcome.UNKNOWN, reason="gateway_lost")
+        lost = Answer(outcome=Outcome.UNKNOWN, reason="gateway_lost", fraud_check=screened.fraud_check)
         return self._conclusion(command, attempt.id, lost)
 
-    async def _inquire(self, command: GatewayCommand) -> Conclusion | None:
+    # -- inquiring ------------------------------------------------------------------------------------------------
+
+    async def _inquire(self, command: GatewayCommand) -> Conclusion | Postponed | None:
         attempt = await self._attempts.find(command.order.operation_id)
         if attempt is None:
             return self._conclusion(command)  # nothing was ever sent
         if attempt.outcome is None:
             return self._conclusion(command) if not attempt.is_past_deadline else None
+        if attempt.psp != command.order.psp:
+            # Whatever this PSP says of it, that one may have it.
+            foreign = Answer(outcome=Outcome.UNKNOWN, reason="sent_to_another_psp")
+            return self._conclusion(command, attempt.id, foreign, Source.INQUIRY)
+        async with self._psp.turn_to_ask() as turn:
+            if turn.pause_s is not None:
+                return self._postponed(command, turn.pause_s)
+            return await self._ask(command, attempt)
+
+    async def _ask(self, command: GatewayCommand, attempt: Attempt) -> Conclusion | None:
         _, deadline = self._instants()
-        answer = await self._psp.find(command.order.operation_id, deadline=deadline)
+        # Of a charge the PSP may know its own name only, which it told when it was sent.
+        order = replace(command.order, charge_reference=command.order.charge_reference or attempt.reference)
+        answer = await self._psp.find(order, deadline=deadline)
         if attempt.outcome is not Outcome.UNKNOWN:
             # Somebody asked although nothing is in doubt (a customer came back): only news counts.
             is_news = answer is not None and answer.outcome is not Outcome.UNKNOWN
             return self._conclusion(command, attempt.id, answer if is_news else None, Source.INQUIRY)
         if answer is None:
-            answer = await self._send_again(attempt)
+            answer = await self._not_found(command.order, attempt)
         return None if answer is None else self._conclusion(command, attempt.id, answer, Source.INQUIRY)
 
-    async def _send_again(self, attempt: Attempt) -> Answer | None:
+    async def _not_found(self, order: PspOrder, attempt: Attempt) -> Answer | None:
         """The PSP never saw it: the stored bytes once more, with the same key, while it recognises that key.
 
-        None when another process is sending them. To conclude "not found" now would end the command under its feet:
-        its answer would be thrown away, and a third could begin to send.
-
         "Never saw it" may become untrue a moment later, which is why another key or another PSP is out of the
-        question, and why an answer that is not definite leaves the doubt as it was.
+        question. Where the bytes may not be sent again, "not found" counts once whatever was under way has settled.
+        None when another process is sending them.
         """
-        if attempt.age_ms >= self._psp.idempotent_for_ms:
-            return Answer(outcome=Outcome.UNKNOWN, reason="not_found")
+        can = self._psp.capabilities
+        if attempt.age_ms < can.idempotent_for_s * 1000 and self._left_ms(order) > 0:
+            return await self._send_again(order, attempt)
+        has_settled = attempt.sent_ms >= can.settle_s * 1000
+        return Answer(outcome=Outcome.ABSENT if has_settled else Outcome.UNKNOWN, reason="not_found")
+
+    async def _send_again(self, order: PspOrder, attempt: Attempt) -> Answer | None:
+        """None when another process is at it. To conclude "not found" now would end the command under its feet: its
+        answer would be thrown away, and a third could begin to send. An answer that is not definite leaves the doubt
+        as it was.
+        """
         send_by, deadline = self._instants()
         if not await self._attempts.claim_resend(attempt.id):
             return None
-        answer = await self._psp.send(attempt.request, send_by=send_by, deadline=deadline)
+        answer = await self._psp.send(order, attempt.request, send_by=send_by, deadline=deadline)
         if answer.outcome is Outcome.NOT_SENT:
             return Answer(outcome=Outcome.UNKNOWN, reason=f"not_sent_again: {answer.reason}")
         return answer
+
+    # -- ending ---------------------------------------------------------------------------------------------------
+
+    def _left_ms(self, order: PspOrder) -> float:
+        """Milliseconds until nothing may be sent any more for the payment."""
+        return math.inf if order.give_up_at_ms is None else order.give_up_at_ms - self._now_ms()
+
+    def _postponed(self, command: GatewayCommand, pause_s: float) -> Postponed:
+        # At the payment's deadline it is asked for at the latest: that nothing was sent is worth knowing then.
+        left_s = self._left_ms(command.order) / 1000
+        return Postponed(command=command, pause_s=min(pause_s, left_s) if left_s > 0 else pause_s)
 
     def _instants(self) -> tuple[float, float]:
         now = time.monotonic()
@@ -143,3 +222,10 @@ class PspActor:
         return Conclusion(
             command=command, attempt_id=attempt_id, answer=answer, source=source, evidence_id=self._new_id()
         )
+
+
+def _not_let_pass(screened: Screened) -> Answer:
+    """The end of a charge that is never sent, or the pause of one that is not sent yet."""
+    if screened.verdict is Verdict.REJECTED:
+        return Answer(outcome=Outcome.DECLINED, reason=REJECTED_REASON, fraud_check=screened.fraud_check)
+    return Answer(outcome=Outcome.HELD, reason=screened.reason, fraud_check=screened.fraud_check)

@@ -16,12 +16,14 @@ from typing import Protocol
 from anyio.abc import TaskGroup
 
 from paynode.domain.batch import Booked, Lease
-from paynode.domain.booking import Effects, MerchantBooks, Surroundings, book
+from paynode.domain.booking import Effects, MerchantBooks, Surroundings, answer, book
 from paynode.domain.message import Message, letter_of
-from paynode.domain.moving import move
+from paynode.domain.moving import move, on_request
 from paynode.domain.payment import Fact, Payment
 from paynode.domain.psp import Outcome
-from paynode.domain.publishing import OutsideEvent, Result, Verdict
+from paynode.domain.publishing import OutsideEvent, Result, Verdict, WalletMovement
+from paynode.domain.requesting import Request
+from paynode.domain.road import place_of
 from paynode.runtime.mailbox import Actor
 
 
@@ -41,6 +43,11 @@ class Decided:
     entry_id: str
     booked: Booked
     message: Message | None = None
+
+    @property
+    def is_pos(self) -> bool:
+        """Whether somebody stands at a till and waits for it."""
+        return place_of(self.entry_id)[0]
 
 
 class Outlet(Protocol):
@@ -117,12 +124,14 @@ class MerchantActor:
         match delivery.message.content:
             case Fact() as fact:
                 return self._book_evidence(delivery, fact, around)
+            case Request() as request:
+                return self._answer(delivery, request, around)
             case OutsideEvent() as event:
                 return self._book_movement(delivery, event, around)
 
     def _book_evidence(self, delivery: Delivery, fact: Fact, around: Surroundings) -> Booked:
         before, payment = self._books, self._payments.get(fact.payment_id)
-        if before is None or payment is None or payment.operation.id != fact.operation_id:
+        if before is None or payment is None or payment.operation(fact.operation_id) is None:
             # The ingress inserts a payment before anything can be said about it: this row was not written by paynode.
             detail = f"no payment {fact.payment_id} with operation {fact.operation_id}"
             return self._bury(delivery, "payment_unknown", detail, around)
@@ -132,16 +141,35 @@ class MerchantActor:
         self._books, self._payments[payment.id] = after, payment
         return Booked(lease=self._lease, effects=effects, before=before, after=after)
 
+    def _answer(self, delivery: Delivery, request: Request, around: Surroundings) -> Booked:
+        before, payment = self._books, self._payments.get(request.payment_id)
+        if before is None or payment is None:
+            return self._bury(delivery, "payment_unknown", f"no payment {request.payment_id}", around)
+        if payment.is_held_up:
+            return Booked(lease=self._lease, effects=Effects(claim=delivery.message.ref, is_parked=True))
+        after, payment, effects = answer(before, payment, request, around)
+        self._books, self._payments[payment.id] = after, payment
+        return Booked(lease=self._lease, effects=effects, before=before, after=after)
+
     def _book_movement(self, delivery: Delivery, event: OutsideEvent, around: Surroundings) -> Booked:
         before = self._books
         if before is None:
             return self._bury(delivery, "merchant_unknown", f"no merchant {event.merchant_id}", around)
-        self._books, effects = move(before, event, delivery.message.ref, around)
+        ref = delivery.message.ref
+        match event.data:
+            case WalletMovement() as movement:
+                self._books, effects = move(before, event, movement, ref, around)
+            case asked:
+                payment = self._payments.get(asked.payment_id)
+                self._books, payment, effects = on_request(before, payment, event, asked, ref, around)
+                if payment is not None:
+                    self._payments[payment.id] = payment
         return Booked(lease=self._lease, effects=effects, before=before, after=self._books)
 
     def _bury(self, delivery: Delivery, reason: str, detail: str, around: Surroundings) -> Booked:
         payment = self._payments.get(delivery.message.payment_id or "")
-        if payment is not None:  # what comes later about it waits behind this letter
+        if payment is not None and isinstance(delivery.message.content, Fact):
+            # What comes later about it waits behind this letter.
             self._payments[payment.id] = replace(payment, is_held_up=True)
         return burial(self._lease, delivery, reason, detail, around)
 

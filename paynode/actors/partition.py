@@ -28,7 +28,8 @@ from paynode.runtime.stopping import Stop
 class Feed(Protocol):
     """One partition's entries, in order. Raises: Unavailable.
 
-    `is_behind` while what is read may have been in an earlier owner's hand; `fetch` reads entries in hand once more.
+    `is_behind` while what is read may have been in an earlier owner's hand; `read_pos` reads only the lane that is read
+    first, for who has no room for others; `fetch` reads entries in hand once more.
     """
 
     @property
@@ -36,6 +37,7 @@ class Feed(Protocol):
     @property
     def is_behind(self) -> bool: ...
     async def read(self) -> Sequence[Entry]: ...
+    async def read_pos(self) -> Sequence[Entry]: ...
     async def fetch(self, ids: Sequence[str]) -> Sequence[Entry]: ...
     async def acknowledge(self, ids: Sequence[str]) -> None: ...
 
@@ -127,7 +129,7 @@ class PartitionRun:
         self._recovery = recovery
         self._stream = events_stream(lease.partition)
         self._intake = Intake(self._stream, lease.partition, parts.shelf, parts.outside)
-        self._backlog = Backlog(share=parts.bounds.share)
+        self._pos, self._ordinary = Backlog(share=parts.bounds.share), Backlog(share=parts.bounds.share)
         self._actors: dict[str, MerchantActor] = {}
         self._begun = 0
         self._error: Exception | None = None
@@ -161,7 +163,7 @@ class PartitionRun:
                 self._intake.forget(message)
                 if message.payment_id is not None:
                     self._actors[message.merchant_id].settle(message.payment_id)
-        self._backlog.settle([one.entry_id for one in decided])
+        self._settle([one.entry_id for one in decided])
         self._move()
 
     async def acknowledge(self, entry_ids: Sequence[str]) -> None:
@@ -170,6 +172,10 @@ class PartitionRun:
             await self._feed.acknowledge(entry_ids)
             self._begun -= len(entry_ids)
             self._move()
+
+    def _settle(self, entry_ids: Sequence[str]) -> None:
+        for backlog in (self._pos, self._ordinary):
+            backlog.settle(entry_ids)
 
     async def submit(self, decided: Sequence[Decided]) -> None:
         """Pass on what an actor decided."""
@@ -196,16 +202,22 @@ class PartitionRun:
     async def _take_turns(self, drain: Stop, backoff: Backoff, group: TaskGroup) -> None:
         async with anyio.create_task_group() as reading:
             reading.start_soon(self._read_ahead, drain)
-            try:
-                while not drain.is_set:
-                    await self._take_turn(backoff, group)
-            except Transient as error:
-                self.fail(error)
+            async with anyio.create_task_group() as turns:
+                # Beside each other: a turn of checkouts may wait for a committer that is behind.
+                turns.start_soon(self._take_turns_of, self._pos, drain, backoff, group)
+                turns.start_soon(self._take_turns_of, self._ordinary, drain, backoff, group)
             reading.cancel_scope.cancel()  # what was read and not begun stays pending: the next owner begins with it
         await self._settle_all()
 
-    async def _take_turn(self, backoff: Backoff, group: TaskGroup) -> None:
-        moved, turn = self._moved, self._backlog.take(self._parts.bounds.turn)
+    async def _take_turns_of(self, backlog: Backlog, drain: Stop, backoff: Backoff, group: TaskGroup) -> None:
+        try:
+            while not drain.is_set:
+                await self._take_turn(backlog, backoff, group)
+        except Transient as error:
+            self.fail(error)
+
+    async def _take_turn(self, backlog: Backlog, backoff: Backoff, group: TaskGroup) -> None:
+        moved, turn = self._moved, backlog.take(self._parts.bounds.turn)
         if not (turn.whole or turn.ids):
             await moved.wait()
             return
@@ -218,13 +230,15 @@ class PartitionRun:
         """Read as far ahead as there is room, so that those behind a hot merchant's backlog are seen."""
         try:
             while not drain.is_set:
-                moved = self._moved
-                if self._feed.in_hand >= self._parts.bounds.ahead:
+                moved, bounds = self._moved, self._parts.bounds
+                is_full = self._feed.in_hand >= bounds.ahead
+                if is_full and len(self._pos) >= bounds.turn:
                     await moved.wait()
                     continue
-                entries = await self._feed.read()
+                entries = await (self._feed.read_pos() if is_full else self._feed.read())
                 if entries:
-                    self._backlog.add(entries)
+                    self._pos.add(entry for entry in entries if entry.is_pos)
+                    self._ordinary.add(entry for entry in entries if not entry.is_pos)
                     self._move()
         except Transient as error:
             self.fail(error)
@@ -267,7 +281,7 @@ class PartitionRun:
         meaning = await self._intake.sort(entries)
         if meaning.told:
             await self._parts.outcomes.tell(meaning.told)
-        self._backlog.settle(meaning.done)
+        self._settle(meaning.done)
         await self.acknowledge(meaning.done)
         await self.submit([*self._burials(meaning), *self._claims(meaning)])
         await self._hand_over(meaning.deliveries, group)

@@ -1,18 +1,19 @@
-"""Tells every few seconds that this gateway lives and how its breakers are: nobody else can know."""
+"""Tells every few seconds that this gateway lives and how its guards stand, which nobody else can know; and hears how
+many others live, and what operators want of its breakers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from paynode.domain.errors import Transient
+from paynode.domain.guarding import Company, Vitals
 from paynode.runtime.stopping import Stop
 
 
 class Board(Protocol):
     """Where it is written. Raises: Unavailable, Conflict."""
 
-    async def beat(self, breakers: Mapping[str, str], in_flight: int) -> None: ...
+    async def beat(self, vitals: Vitals) -> Company: ...
     async def stop(self) -> None: ...
 
 
@@ -20,9 +21,8 @@ class Guarded(Protocol):
     """The PSP behind its guards."""
 
     @property
-    def breakers(self) -> Mapping[str, str]: ...
-    @property
-    def in_flight(self) -> int: ...
+    def vitals(self) -> Vitals: ...
+    def obey(self, company: Company) -> None: ...
 
 
 class PulseObserver(Protocol):
@@ -53,6 +53,6 @@ class Pulse:
     async def run_once(self) -> None:
         """Beat once; one that fails is made up for by the next."""
         try:
-            await self._board.beat(self._guarded.breakers, self._guarded.in_flight)
+            self._guarded.obey(await self._board.beat(self._guarded.vitals))
         except Transient as error:
             self._observer.pulse_failed(error)

@@ -7,7 +7,7 @@ from typing import Final
 
 from paynode.config import Settings
 from paynode.domain.errors import Transient
-from paynode.domain.road import events_stream
+from paynode.domain.road import events_stream, lanes
 from paynode.runtime.stopping import Stop
 from paynode.storage.postgres import Pool
 from paynode.storage.remaining import has_due_work
@@ -28,7 +28,10 @@ class Burst:
         self._rows = [_STREAMS[role] for role in roles if role in _STREAMS]
         # Only outside publishers' events have no row in the outbox; they arrive where merchants' actors read.
         self._streams = [
-            events_stream(partition) for partition in range(settings.streams.partitions) if "merchants" in roles
+            lane
+            for partition in range(settings.streams.partitions)
+            for lane in lanes(events_stream(partition))
+            if "merchants" in roles
         ]
 
     async def stop_when_done(self, stop: Stop) -> None:

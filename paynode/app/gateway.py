@@ -1,26 +1,32 @@
-"""A PSP's gateway, put together: the adapter behind its guards, the actor, and what brings its commands."""
+"""The PSPs' gateways, put together: each adapter behind its guards, its actor, and what brings its commands."""
 
 from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
 
-from paynode.actors.dispatch import Dispatcher
-from paynode.actors.gateway import PspActor
+from paynode.actors.command_detour import DetourCommandFeed
+from paynode.actors.dispatch import Dispatcher, all_hands
+from paynode.actors.gateway import PspActor, Screening
 from paynode.actors.suspicion import Suspicion, SuspicionRules
 from paynode.actors.upkeep import Upkeep
 from paynode.app.operating import pulse_of
-from paynode.app.parts import backoff_of, new_id, now_ms, sim_psp
+from paynode.app.parts import backoff_of, new_id, now_ms
+from paynode.app.psps import adapters_of
 from paynode.app.roads import Roads
-from paynode.config import Settings
+from paynode.app.screening import screening_of
+from paynode.config import Gateway, Settings
 from paynode.domain.attempts import Claim
+from paynode.domain.road import commands_stream, lanes
 from paynode.observability.observers import Observer
-from paynode.psp.breaker import Breaker
-from paynode.psp.guard import GuardedPsp
-from paynode.psp.sim import SimPsp
+from paynode.psp.adapter import Adapter
+from paynode.psp.breaker import BreakerRules
+from paynode.psp.budget import BudgetRules
+from paynode.psp.guard import GuardedPsp, GuardRules
 from paynode.runtime.grouping import Grouper
 from paynode.runtime.stopping import Stop
 from paynode.storage.attempts import PgAttempts
@@ -29,7 +35,7 @@ from paynode.storage.postgres import Pool, Role, pool
 from paynode.streams.client import reader_client
 
 
-async def start_gateway(
+async def start_gateways(
     settings: Settings,
     worker_id: str,
     ways: Roads,
@@ -38,74 +44,114 @@ async def start_gateway(
     stack: AsyncExitStack,
     work: TaskGroup,
 ) -> None:
-    """Perform the PSP's commands until `stop`; what it needs is closed by `stack`."""
+    """Perform every PSP's commands until `stop`, each apart from the others; what they need is closed by `stack`."""
     database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=worker_id, is_by_key=True))
-    adapter = await stack.enter_async_context(sim_psp(settings))
-    attempts = _attempts_of(settings, database, worker_id)
-    claims: Grouper[Claim, bool] = Grouper(
-        attempts.claim, group_size_max=settings.gateway.concurrency, waiting_max=settings.gateway.concurrency
-    )
-    psp = _guarded(settings, adapter, observer)
-    reader = await stack.enter_async_context(reader_client(settings))
-    feed = await ways.command_feed(stack, reader, SimPsp.name, worker_id)
-    gateway, rows = settings.gateway, PgCommands(database)
-    dispatcher = Dispatcher(
-        SimPsp.name,
-        feed,
-        rows,
-        attempts,
-        PspActor(
-            psp,
+    screening = await screening_of(settings, database, observer, stack)
+    house = _House(settings, worker_id, ways, observer, database, screening)
+    for name, adapter in adapters_of(settings).items():
+        await stack.enter_async_context(adapter)
+        psp = _guarded(settings, name, adapter, observer)
+        pulse = pulse_of(settings, database, psp, observer, gateway=worker_id)
+        # Before the first call: what operators hold open is held open here too, and the pace is shared.
+        await pulse.run_once()
+        work.start_soon(pulse.run, stop)
+        pos_lane, lane = lanes(commands_stream(name))
+        for stream, is_urgent in ((pos_lane, True), (lane, False)):
+            # A connection of its own for each: a blocking read keeps it.
+            reader = await stack.enter_async_context(reader_client(settings))
+            house.start(psp, await ways.command_feed(stack, reader, stream, worker_id), stop, work, is_urgent=is_urgent)
+
+
+@dataclass(frozen=True, slots=True)
+class _House:
+    """What the gateways of one process share."""
+
+    settings: Settings
+    worker_id: str
+    ways: Roads
+    observer: Observer
+    database: Pool
+    screening: Screening
+
+    def start(self, psp: GuardedPsp, feed: DetourCommandFeed, stop: Stop, work: TaskGroup, *, is_urgent: bool) -> None:
+        """Perform the commands of one lane, with hands of its own; the guards are the PSP's."""
+        gateway, rows, attempts = self.settings.gateway, PgCommands(self.database), self._attempts()
+        # As many as charges have places: the rest waits on the stream, which keeps its order and costs nothing.
+        hands = gateway.concurrency - gateway.concurrency_reserved
+        claims: Grouper[Claim, bool] = Grouper(
+            attempts.claim, group_size_max=gateway.concurrency, waiting_max=all_hands(hands)
+        )
+        dispatcher = Dispatcher(
+            psp.name,
+            feed,
+            rows,
             attempts,
-            claims,
-            new_id=new_id,
+            PspActor(
+                psp,
+                attempts,
+                claims,
+                new_id=new_id,
+                send_within_s=gateway.send_within_s,
+                call_deadline_s=gateway.call_deadline_s,
+                now_ms=now_ms,
+                is_urgent=is_urgent,
+                screening=self.screening,
+            ),
+            self.ways.road,
+            self._suspicion(rows),
+            self.observer,
+            hands=hands,
+            queue_size=gateway.queue_size,
+            reclaim_idle_ms=gateway.reclaim_idle_ms,
+            backoff=backoff_of(self.settings),
+        )
+        upkeep = Upkeep(
+            feed,
+            dispatcher.in_hand,
+            self.observer,
+            reclaim_idle_ms=gateway.reclaim_idle_ms,
+            consumer_idle_s=gateway.consumer_idle_s,
+        )
+        work.start_soon(_dispatch_until_stopped, dispatcher, claims, upkeep, stop)
+
+    def _attempts(self) -> PgAttempts:
+        gateway = self.settings.gateway
+        return PgAttempts(
+            self.database,
+            gateway=self.worker_id,
             send_within_s=gateway.send_within_s,
             call_deadline_s=gateway.call_deadline_s,
+            partitions=self.settings.streams.partitions,
+        )
+
+    def _suspicion(self, rows: PgCommands) -> Suspicion:
+        gateway = self.settings.gateway
+        rules = SuspicionRules(deliveries=gateway.suspect_deliveries, attempts_max=gateway.suspect_tries_max)
+        return Suspicion(rows, self.ways.road, self.observer, rules, new_id=new_id, now_ms=now_ms)
+
+
+def _guarded(settings: Settings, name: str, adapter: Adapter, observer: Observer) -> GuardedPsp:
+    return GuardedPsp(name, adapter, observer, _rules_of(settings.gateway, name), clock=time.monotonic)
+
+
+def _rules_of(gateway: Gateway, name: str) -> GuardRules:
+    return GuardRules(
+        breaker=BreakerRules(
+            window_s=gateway.breaker_window_s,
+            calls_min=gateway.breaker_calls_min,
+            failed_max=gateway.breaker_failed_max,
+            in_a_row=gateway.breaker_failures,
+            open_s=gateway.breaker_open_s,
         ),
-        ways.road,
-        _suspicion_of(settings, rows, ways, observer),
-        observer,
-        hands=gateway.concurrency,
-        queue_size=gateway.queue_size,
-        reclaim_idle_ms=gateway.reclaim_idle_ms,
-        backoff=backoff_of(settings),
+        budget=BudgetRules(
+            share_max=gateway.retry_share_max, every_s=gateway.retry_every_s, pause_max_s=gateway.retry_pause_max_s
+        ),
+        places=gateway.concurrency,
+        reserved=gateway.concurrency_reserved,
+        waiting_max=gateway.waiting_max,
+        wait_max_s=gateway.wait_max_s,
+        per_s_max=next((pace.calls_max for pace in gateway.paces_per_s if pace.psp == name), 0.0),
     )
-    upkeep = Upkeep(
-        feed,
-        dispatcher.in_hand,
-        observer,
-        reclaim_idle_ms=gateway.reclaim_idle_ms,
-        consumer_idle_s=gateway.consumer_idle_s,
-    )
-    work.start_soon(_dispatch_until_stopped, dispatcher, claims, upkeep, stop)
-    work.start_soon(pulse_of(settings, database, psp, observer, gateway=worker_id).run, stop)
-
-
-def _attempts_of(settings: Settings, database: Pool, worker_id: str) -> PgAttempts:
-    return PgAttempts(
-        database,
-        gateway=worker_id,
-        send_within_s=settings.gateway.send_within_s,
-        call_deadline_s=settings.gateway.call_deadline_s,
-        partitions=settings.streams.partitions,
-    )
-
-
-def _guarded(settings: Settings, adapter: SimPsp, observer: Observer) -> GuardedPsp:
-    gateway = settings.gateway
-    return GuardedPsp(
-        SimPsp.name,
-        adapter,
-        observer,
-        new_breaker=lambda: Breaker(failures_max=gateway.breaker_failures, open_s=gateway.breaker_open_s),
-        clock=time.monotonic,
-    )
-
-
-def _suspicion_of(settings: Settings, rows: PgCommands, ways: Roads, observer: Observer) -> Suspicion:
-    gateway = settings.gateway
-    rules = SuspicionRules(deliveries=gateway.suspect_deliveries, attempts_max=gateway.suspect_tries_max)
-    return Suspicion(rows, ways.road, observer, rules, new_id=new_id, now_ms=now_ms)
 
 
 async def _dispatch_until_stopped(

@@ -13,6 +13,7 @@ from paynode.actors.merchant import Around
 from paynode.actors.ownership import Ownership, Pace
 from paynode.actors.partition import Bounds, PartitionConsumer, Surrounds
 from paynode.app.parts import backoff_of, jitter_ms, new_id, now_ms, policy_of
+from paynode.app.psps import adapters_of
 from paynode.app.roads import Roads
 from paynode.config import Settings
 from paynode.domain.batch import Lease
@@ -96,7 +97,7 @@ async def start_merchants(
 
 
 def _around(settings: Settings) -> Around:
-    policy = policy_of(settings)
+    policy = policy_of(settings, {name: one.capabilities for name, one in adapters_of(settings).items()})
 
     def around(lease: Lease) -> Surroundings:
         return Surroundings(now_ms=now_ms(), new_id=new_id, jitter_ms=jitter_ms, epoch=lease.epoch, policy=policy)

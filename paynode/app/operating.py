@@ -5,14 +5,17 @@ from __future__ import annotations
 from aiohttp import web
 
 from paynode.actors.census import CensusTaker
+from paynode.actors.matching import Matcher, MatchingRules
 from paynode.actors.pulse import Pulse
 from paynode.actors.undertaker import Undertaker, UndertakerRules
-from paynode.config import Psp, Settings
+from paynode.app.psps import adapters_of
+from paynode.config import Settings
 from paynode.domain.census import groups_of
 from paynode.http.operating import Operating, make_operating_app
 from paynode.observability.observers import Observer
 from paynode.observability.requests import RequestLog
 from paynode.psp.guard import GuardedPsp
+from paynode.storage.callbacks import PgCallbacks
 from paynode.storage.census import PgCensus
 from paynode.storage.dead_letters import PgGraves, PgLetters, PgResolving
 from paynode.storage.gateways import PgGateways
@@ -36,6 +39,23 @@ def undertaker_of(settings: Settings, database: Pool, commands: Redis, observer:
         observer,
         UndertakerRules(interval_s=chosen.interval_s, suspect_kept_s=chosen.suspect_kept_s, page_size=chosen.page_size),
         streams=_groups(settings),
+    )
+
+
+def matcher_of(settings: Settings, database: Pool, observer: Observer) -> Matcher:
+    """Looks again at callbacks that named nothing we knew; `database` as the gateway's role."""
+    chosen = settings.matching
+    return Matcher(
+        PgCallbacks(database),
+        observer,
+        MatchingRules(
+            interval_s=chosen.interval_s,
+            page_size=chosen.page_size,
+            look_for_s=chosen.look_for_s,
+            look_max_s=chosen.look_max_s,
+        ),
+        partitions=settings.streams.partitions,
+        unsigned=[name for name, one in adapters_of(settings).items() if not one.capabilities.is_callback_binding],
     )
 
 
@@ -69,4 +89,4 @@ def pulse_of(settings: Settings, database: Pool, psp: GuardedPsp, observer: Obse
 
 
 def _groups(settings: Settings) -> dict[str, str]:
-    return groups_of(settings.streams.partitions, Psp.model_fields)
+    return groups_of(settings.streams.partitions, settings.psp)

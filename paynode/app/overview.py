@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from paynode.config import Psp, Settings, with_development
+from paynode.config import Settings, with_development
 from paynode.domain.census import OnRoad, groups_of
 from paynode.domain.errors import Transient
 from paynode.domain.overview import Overview, Standing
@@ -25,7 +25,7 @@ _ROAD_S = 2.0
 @asynccontextmanager
 async def looking(settings: Settings) -> AsyncIterator[Look]:
     """Gives what looks, as often as one likes. A look raises Unavailable while the database is away, and only then."""
-    settings, psps, database = with_development(settings), tuple(sorted(Psp.model_fields)), _Database(settings)
+    settings, psps, database = with_development(settings), tuple(sorted(settings.psp)), _Database(settings)
 
     async def look() -> Overview:
         standing = await database.look()

@@ -1,16 +1,17 @@
-"""Small things that several processes are made of: clocks, ids, pauses, the adapters of the PSPs."""
+"""Small things that several processes are made of: clocks, ids, pauses."""
 
 from __future__ import annotations
 
 import gc
 import random
 import time
+from collections.abc import Mapping
 
 import uuid_utils
 
 from paynode.config import Settings
 from paynode.domain.deciding import Policy
-from paynode.psp.sim import SimPsp
+from paynode.domain.psp import Capabilities
 from paynode.runtime.backoff import Backoff
 
 
@@ -30,14 +31,16 @@ def jitter_ms(pause_ms: int) -> int:
     return round(pause_ms * random.uniform(0.8, 1.2))  # noqa: S311 - no secret is drawn
 
 
-def policy_of(settings: Settings) -> Policy:
-    """When the actors ask or try again."""
+def policy_of(settings: Settings, capabilities: Mapping[str, Capabilities]) -> Policy:
+    """When the actors ask or try again; and what the PSPs can do, by the name of the account."""
     gateway = settings.gateway
     return Policy(
         inquiry_ladder_ms=tuple(round(rung * 1000) for rung in gateway.inquiry_ladder_s),
+        pending_inquiry_ms=round(gateway.pending_inquiry_s * 1000),
         not_sent_tries_max=gateway.not_sent_tries_max,
         not_sent_retry_ms=round(gateway.not_sent_retry_s * 1000),
         not_sent_retry_max_ms=round(gateway.not_sent_retry_max_s * 1000),
+        capabilities=capabilities,
     )
 
 
@@ -60,15 +63,3 @@ def tell_ready() -> None:
     """Say so to whoever started this process."""
     # On stdout, where nothing else is written: logs go to stderr.
     print("ready", flush=True)
-
-
-def sim_psp(settings: Settings) -> SimPsp:
-    """The adapter of the simulator."""
-    sim = settings.psp.sim
-    return SimPsp(
-        url=sim.url,
-        api_key=sim.api_key,
-        webhook_secret=sim.webhook_secret,
-        idempotent_for_s=sim.idempotent_for_s,
-        concurrency=settings.gateway.concurrency,
-    )

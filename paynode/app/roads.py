@@ -60,10 +60,10 @@ class Roads:
             poll_s=streams.detour_poll_ms / 1000,
         )
 
-    async def command_feed(self, stack: AsyncExitStack, reader: Redis, psp: str, name: str) -> DetourCommandFeed:
-        """Where a PSP's commands are read; `name` is that of the consumer and of the database session."""
+    async def command_feed(self, stack: AsyncExitStack, reader: Redis, stream: str, name: str) -> DetourCommandFeed:
+        """Where a PSP's commands are read, of one lane; `name` is that of the consumer and of the database session."""
         rows = await stack.enter_async_context(pool(self.settings, Role.GATEWAY, application_name=name, size=1))
-        feed = CommandFeed(reader, self.commands, psp, consumer=name, block_ms=self.settings.streams.block_ms)
+        feed = CommandFeed(reader, self.commands, stream, consumer=name, block_ms=self.settings.streams.block_ms)
         return DetourCommandFeed(
             feed,
             feed,

@@ -6,10 +6,12 @@ from contextlib import AsyncExitStack
 
 import anyio
 
-from paynode.app.operating import census_of, operating_app, undertaker_of
+from paynode.app.operating import census_of, matcher_of, operating_app, undertaker_of
 from paynode.app.parts import new_id, tell_ready
 from paynode.app.relaying import relay_of
+from paynode.app.reversing import reversing_of
 from paynode.app.roads import roads
+from paynode.app.screening import rescreening_of
 from paynode.app.watching import admin_port
 from paynode.config import Settings
 from paynode.observability.observers import Observer
@@ -24,15 +26,20 @@ async def run_scheduler(settings: Settings) -> None:
     async with AsyncExitStack() as stack, anyio.create_task_group() as signals:
         await signals.start(stop_on_signal, stop)
         commands = await stack.enter_async_context(commands_client(settings))
-        reach = (await stack.enter_async_context(roads(settings, commands, observer, signals))).reach
+        ways = await stack.enter_async_context(roads(settings, commands, observer, signals))
         database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=owner))
-        relay = relay_of(settings, database, commands, reach, observer, owner=owner)
+        relay = relay_of(settings, database, commands, ways.reach, observer, owner=owner)
         reading = await stack.enter_async_context(pool(settings, Role.READER, application_name=owner, size=2))
         operating, port = operating_app(settings, reading, database), settings.admin.scheduler_port
         await stack.enter_async_context(admin_port(settings, port, database, commands, operating))
+        rescreening = await rescreening_of(settings, database, observer, stack, owner=owner)
         async with anyio.create_task_group() as work:
             work.start_soon(relay.run, stop)
+            if rescreening is not None:
+                work.start_soon(rescreening.run, stop)
             work.start_soon(undertaker_of(settings, database, commands, observer, owner=owner).run, stop)
+            work.start_soon(matcher_of(settings, database, observer).run, stop)
+            work.start_soon(reversing_of(settings, database, ways.road, observer, owner=owner).run, stop)
             work.start_soon(census_of(settings, reading, commands, observer).run, stop)
             tell_ready()
         signals.cancel_scope.cancel()

@@ -8,7 +8,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from paynode.app.burst import Burst
-from paynode.app.gateway import start_gateway
+from paynode.app.gateway import start_gateways
 from paynode.app.merchants import start_merchants
 from paynode.app.parts import new_id, settle_memory, tell_ready
 from paynode.app.relaying import relay_of
@@ -38,7 +38,7 @@ async def run_worker(settings: Settings, roles: frozenset[str], *, is_burst: boo
             if "merchants" in roles:
                 await start_merchants(settings, worker_id, ways, observer, stop, stack, work)
             if "gateway" in roles:
-                await start_gateway(settings, worker_id, ways, observer, stop, stack, work)
+                await start_gateways(settings, worker_id, ways, observer, stop, stack, work)
             if "notifier" in roles:
                 observer.notifier_is_idle()
             if is_burst:

@@ -137,7 +137,7 @@ async def _agreement(settings: Settings, database: Session, merchant_ids: Sequen
     row = await database.fetchrow(_SQL["sum_books"], merchant_ids)
     assert row is not None
     operations = {one["id"] for one in await database.fetch(_SQL["find_operations"], merchant_ids)}
-    async with aiohttp.ClientSession() as http, http.get(f"{settings.psp.sim.url}/book") as response:
+    async with aiohttp.ClientSession() as http, http.get(settings.psp["sim"].url + "/book") as response:
         lines = [orjson.loads(line) for line in (await response.read()).splitlines()]
     charges = [line for line in lines if line["result"] == "approved" and line["our_reference"] in operations]
     sums = {

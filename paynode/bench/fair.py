@@ -49,7 +49,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Street:
+class Street:
     """A hot merchant (UUID) and its neighbours (TypeIDs), with the publisher that moves their money."""
 
     hot: str
@@ -68,11 +68,11 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
         street = await _move_in(settings, database, plan)
         quiet = await _measure(settings, street, plan)
         async with commands_client(settings) as redis:
-            await _heap_up(settings, redis, street, plan.backlog)
-        begun, before = time.perf_counter(), await _applied(database, street.hot)
+            await heap_up(settings, redis, street, plan.backlog)
+        begun, before = time.perf_counter(), await count_applied(database, street.hot)
         beside = await _measure(settings, street, plan)
-        seconds, applied = time.perf_counter() - begun, await _applied(database, street.hot) - before
-        if await _applied(database, street.hot) >= plan.backlog:
+        seconds, applied = time.perf_counter() - begun, await count_applied(database, street.hot) - before
+        if await count_applied(database, street.hot) >= plan.backlog:
             raise BenchFailed("the backlog was gone before the measurement was over: give it more")
     alone, crowded = percentiles(quiet), percentiles(beside)
     return {
@@ -88,7 +88,7 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
     }
 
 
-async def _move_in(settings: Settings, database: Session, plan: Plan) -> _Street:
+async def _move_in(settings: Settings, database: Session, plan: Plan) -> Street:
     """Merchants enough that one partition has the hot one and all its neighbours."""
     run_id, partitions = str(uuid_utils.uuid7()), settings.streams.partitions
     names = [f"fair {run_id} {number}" for number in range(2 * partitions * (plan.neighbours + 1))]
@@ -99,10 +99,10 @@ async def _move_in(settings: Settings, database: Session, plan: Plan) -> _Street
     hot, *others = max(streets.values(), key=len)
     name = f"bench-{run_id}"
     publisher = await publishers.create(database, name, types=[OutsideType.WALLET_CREDIT], actor="bench")
-    return _Street(hot, [public(MERCHANT, one) for one in others[: plan.neighbours]], name, publisher.secret)
+    return Street(hot, [public(MERCHANT, one) for one in others[: plan.neighbours]], name, publisher.secret)
 
 
-async def _measure(settings: Settings, street: _Street, plan: Plan) -> list[float]:
+async def _measure(settings: Settings, street: Street, plan: Plan) -> list[float]:
     """Milliseconds of each credit, asked for at a fixed rate whether or not the ones before are answered."""
     waited: list[float] = []
     async with Publisher(settings.redis.url, name=street.publisher, secret=text_of(street.secret)) as publisher:
@@ -129,17 +129,17 @@ async def _measure(settings: Settings, street: _Street, plan: Plan) -> list[floa
     return waited
 
 
-async def _heap_up(settings: Settings, redis: Redis, street: _Street, count: int) -> None:
+async def heap_up(settings: Settings, redis: Redis, street: Street, count: int) -> None:
     stream = events_stream(partition_of(public(MERCHANT, street.hot), settings.streams.partitions))
     for first in range(0, count, _PAGE):
         async with redis.pipeline(transaction=False) as pipeline:
             for number in range(first, min(first + _PAGE, count)):
-                fields = encode(_credit(street.hot, number), street.publisher, street.secret)
+                fields = encode(credit(street.hot, number), street.publisher, street.secret)
                 pipeline.xadd(stream, dict(fields.items()))
             await pipeline.execute()
 
 
-def _credit(merchant_id: str, number: int) -> OutsideEvent:
+def credit(merchant_id: str, number: int) -> OutsideEvent:
     return OutsideEvent(
         id=str(uuid_utils.uuid7()),
         source="bench",
@@ -150,5 +150,5 @@ def _credit(merchant_id: str, number: int) -> OutsideEvent:
     )
 
 
-async def _applied(database: Session, merchant_id: str) -> int:
+async def count_applied(database: Session, merchant_id: str) -> int:
     return int(await database.fetchval(_SQL["read_seq"], merchant_id) or 0)

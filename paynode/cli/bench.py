@@ -9,6 +9,8 @@ import click
 
 from paynode.bench import e2e as paying
 from paynode.bench import fair as street
+from paynode.bench import overload as flooding
+from paynode.bench import pos as till
 from paynode.bench.e2e import BenchFailed
 from paynode.cli.answering import output_option, print_json, print_table
 from paynode.cli.answering import run as run_verb
@@ -44,6 +46,30 @@ def fair(backlog: int, neighbours: int, rate: float, seconds: float, output: str
     """What the neighbours of a hot merchant wait while it has a backlog, against what they wait without."""
     plan = street.Plan(backlog=backlog, neighbours=neighbours, rate=rate, seconds=seconds)
     _report(lambda settings: street.run(settings, plan), output)
+
+
+@bench.command()
+@click.option("--checkouts", type=click.IntRange(0, 5_000_000), default=100_000, show_default=True, help="That wait.")
+@click.option("--evidence", type=click.IntRange(0, 5_000_000), default=100_000, show_default=True, help="That waits.")
+@click.option("--rate", type=click.FloatRange(1, 1000), default=20, show_default=True, help="The till's a second.")
+@click.option("--seconds", type=click.FloatRange(1, 600), default=15, show_default=True, help="Of each measurement.")
+@output_option
+def pos(checkouts: int, evidence: int, rate: float, seconds: float, output: str) -> None:
+    """How long a till waits beside a backlog, against how long it waits without."""
+    plan = till.Plan(checkouts=checkouts, evidence=evidence, rate=rate, seconds=seconds)
+    _report(lambda settings: till.run(settings, plan), output)
+
+
+@bench.command()
+@click.option("--times", type=click.FloatRange(0.1, 20), default=3, show_default=True, help="What it can do, so often.")
+@click.option("--seconds", type=click.FloatRange(1, 600), default=30, show_default=True, help="Of the flood.")
+@click.option("--merchants", type=click.IntRange(1, 10_000), default=200, show_default=True)
+@click.option("--clients", type=click.IntRange(1, 500), default=32, show_default=True, help="To see what it can do.")
+@output_option
+def overload(times: float, seconds: float, merchants: int, clients: int, output: str) -> None:
+    """Several times what the ingress can accept: what it still accepts, how fast, and whether callbacks get through."""
+    plan = flooding.Plan(times=times, seconds=seconds, merchants=merchants, clients=clients)
+    _report(lambda settings: flooding.run(settings, plan), output)
 
 
 def _report(work: Callable[[Settings], Coroutine[Any, Any, dict[str, object]]], output: str) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import click
 
 from paynode.cli.answering import output_option, print_json, print_table, run
-from paynode.config import Psp, Settings
+from paynode.config import Settings
 from paynode.domain import ids
 from paynode.domain.money import FeePlan
 from paynode.storage import merchants as store
@@ -35,11 +35,11 @@ def merchants() -> None:
 @click.option(
     "--psp",
     "psps",
-    type=click.Choice(sorted(Psp.model_fields)),
+    metavar="NAME[=EUR,USD]",
     multiple=True,
     default=("sim",),
     show_default=True,
-    help="Repeatable; tried in this order.",
+    help="Repeatable; tried in this order. With currencies: for payments in these only.",
 )
 @click.option("--if-absent", is_flag=True, help="Do nothing when a merchant of this name is there.")
 @output_option

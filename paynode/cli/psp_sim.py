@@ -29,7 +29,7 @@ def psp_sim() -> None:
     )
     try:
         uvloop.run(_run(settings))
-    except (OSError, JournalUnusable) as error:
+    except (OSError, JournalUnusable, config.SettingRefused) as error:
         raise click.ClickException(str(error)) from error
 
 

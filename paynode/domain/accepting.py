@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import TypeAlias
 
 from paynode.domain.errors import PaynodeError
-from paynode.domain.payment import ChargeOrder
+from paynode.domain.payment import PspOrder
 from paynode.domain.reading import PaymentView
+from paynode.domain.road import commands_stream, pos_lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +36,15 @@ class StoredAnswer:
 class NewPayment:
     """Version 1 of a payment with its first operation, the command about it, and the key that brought it.
 
-    `view` is what the merchant is shown; `order` what the PSP will be asked; `command_id` and `event_id` are the ids
-    of its outbox row and of its timeline's first event. The first request counts as being worked on for
-    `in_flight_s` after the commit, unless `answer` is stored at once.
+    `view` is what the merchant is shown; `order` what the PSP will be asked, `route` who else may be; `command_id` and
+    `event_id` are the ids of its outbox row and of its timeline's first event. The first request counts as being worked
+    on for `in_flight_s` after the commit, unless `answer` is stored at once. At a point of sale it is reversed
+    `reverse_after_s` after the commit, unless it is kept before; None: it is not at one.
     """
 
     view: PaymentView
-    order: ChargeOrder
+    order: PspOrder
+    route: tuple[str, ...] = ()
     use: KeyUse
     command_id: str
     event_id: str
@@ -49,6 +52,13 @@ class NewPayment:
     description: str | None
     in_flight_s: float
     answer: StoredAnswer | None
+    reverse_after_s: float | None = None
+
+    @property
+    def stream(self) -> str:
+        """Where its command goes: what somebody waits for goes first."""
+        stream = commands_stream(self.order.psp)
+        return stream if self.reverse_after_s is None else pos_lane(stream)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +89,12 @@ class MerchantKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operated:
-    """Whose operation it is: what a PSP's callback names by the operation's id."""
+    """Whose operation it is: what a PSP's callback names by the operation's id. `is_pos`: somebody waits at a till."""
 
     operation_id: str
     payment_id: str
     merchant_id: str
+    is_pos: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paynode.domain.deciding import CommandKind
-from paynode.domain.payment import ChargeOrder, Fact, Source
+from paynode.domain.payment import Fact, PspOrder, Source
 from paynode.domain.psp import Answer, Outcome, PspRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayCommand:
-    """An outbox row for the gateway; `ref` is its id."""
+    """An outbox row for the gateway; `ref` is its id, `tries` counts the earlier ones at this PSP that were provably
+    not sent."""
 
     ref: str
     kind: CommandKind
-    order: ChargeOrder
+    order: PspOrder
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +34,35 @@ class Attempt:
     """The attempt of an operation that may have been sent.
 
     `outcome` is None while it is open; `is_past_deadline` says that nobody can still be sending it or waiting for
-    its answer; `age_ms` counts from its claim, by the database's clock.
+    its answer; `age_ms` counts from its claim, `sent_ms` from when it was sent at the latest, both by the database's
+    clock. `reference` is the PSP's own name of what it opened or charged, once it has told us.
     """
 
     id: str
+    psp: str
     request: PspRequest
     outcome: Outcome | None
     is_past_deadline: bool
     age_ms: int
+    sent_ms: int
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Leave to call a PSP now, unless `refusal` says why not, or it is to be asked for again after `pause_s`
+    seconds."""
+
+    refusal: str = ""
+    pause_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed:
+    """A command that was not begun, and comes again after `pause_s` seconds."""
+
+    command: GatewayCommand
+    pause_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,4 +104,5 @@ class Conclusion:
             page_url=answer.page_url,
             reason=answer.reason,
             psp_at_ms=answer.psp_at_ms,
+            fraud_check=answer.fraud_check,
         )

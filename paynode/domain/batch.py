@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from paynode.domain.booking import Adjustment, Effects, IssuedCommand, MerchantBooks, TimelineEvent
+from paynode.domain.booking import Adjustment, Effects, IssuedCommand, MadeOperation, MerchantBooks, TimelineEvent
 from paynode.domain.ledger import Entry, Head
 from paynode.domain.message import DeadLetter
 from paynode.domain.payment import Fact, Payment
+from paynode.domain.psp import Outcome
 from paynode.domain.publishing import Verdict
+from paynode.domain.requesting import Decided
 from paynode.domain.wallet import Wallet
+
+# What leads to an inquiry.
+ASKED_ABOUT: Final = (Outcome.PENDING, Outcome.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,7 @@ class Batch:
     claims: tuple[str, ...]
     facts: tuple[Fact, ...]
     payments: tuple[PaymentChange, ...]
+    made: tuple[MadeOperation, ...]
     entries: tuple[Entry, ...]
     adjustments: tuple[Adjustment, ...]
     heads: tuple[HeadChange, ...]
@@ -75,6 +82,17 @@ class Batch:
     letters: tuple[DeadLetter, ...]
     parked: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
+    decided: tuple[Decided, ...]
+
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """Operations that have ended and about which an inquiry may still be waiting to be made."""
+        return tuple(
+            operation.id
+            for change in self.payments
+            for operation in change.payment.operations
+            if not operation.is_open and any(fact.outcome in ASKED_ABOUT for fact in change.payment.facts_of(operation))
+        )
 
 
 def merge(batch_id: str, booked: Sequence[Booked]) -> Batch:
@@ -87,6 +105,7 @@ def merge(batch_id: str, booked: Sequence[Booked]) -> Batch:
         claims=tuple(sorted(one.claim for one in effects if one.claim is not None and _deletes_its_row(one))),
         facts=tuple(one.fact for one in effects if one.fact is not None),
         payments=_payments(effects),
+        made=tuple(made for one in effects for made in one.made),
         entries=tuple(entry for one in effects for entry in one.entries),
         adjustments=tuple(adjustment for one in effects for adjustment in one.adjustments),
         heads=_heads(booked),
@@ -96,6 +115,7 @@ def merge(batch_id: str, booked: Sequence[Booked]) -> Batch:
         letters=tuple(one.letter for one in effects if one.letter is not None),
         parked=tuple(one.claim for one in effects if one.is_parked and one.claim is not None),
         verdicts=tuple(sorted((one.verdict for one in effects if one.verdict is not None), key=_event_id)),
+        decided=tuple(sorted((one.decided for one in effects if one.decided is not None), key=_request_id)),
     )
 
 
@@ -106,6 +126,10 @@ def _deletes_its_row(effects: Effects) -> bool:
 
 def _event_id(verdict: Verdict) -> str:
     return verdict.event_id
+
+
+def _request_id(decided: Decided) -> str:
+    return decided.request_id
 
 
 def _payments(effects: Sequence[Effects]) -> tuple[PaymentChange, ...]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from paynode.domain.deciding import CommandKind, Policy, decide
+from paynode.domain.deciding import Command, CommandKind, Policy, decide, event_of, giving_back
+from paynode.domain.folding import with_operation
+from paynode.domain.granting import grant
 from paynode.domain.ledger import NO_ENTRIES, Entry, Head, append
 from paynode.domain.message import DeadLetter
 from paynode.domain.money import FeePlan
-from paynode.domain.payment import Fact, Payment
-from paynode.domain.postings import BusinessFact
+from paynode.domain.payment import Fact, Operation, OperationState, Origin, Payment, PspOrder
+from paynode.domain.postings import BusinessFact, due
 from paynode.domain.publishing import Verdict
+from paynode.domain.requesting import Decided, Refusal, Request, RequestKind
+from paynode.domain.road import commands_stream, pos_lane
 from paynode.domain.wallet import Delta, Wallet
 
 
@@ -43,22 +47,38 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedCommand:
-    """A command that will be an outbox row; its content is the operation's own request."""
+    """A command that will be an outbox row; its content is the operation's own order."""
 
     id: str
     kind: CommandKind
     operation_id: str
     psp: str
     delay_ms: int
+    is_pos: bool = False
+
+    @property
+    def stream(self) -> str:
+        """Where it goes: what somebody at a till waits for goes first."""
+        stream = commands_stream(self.psp)
+        return pos_lane(stream) if self.is_pos else stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeOperation:
+    """A new operation, with the order by which a PSP is asked for it."""
+
+    operation: Operation
+    order: PspOrder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEvent:
-    """One line of a payment's timeline, and later of the merchant's webhook."""
+    """One line of a payment's timeline, and later of the merchant's webhook; `cause` is what changed it."""
 
     id: str
     payment: Payment
     type: str
+    cause: Fact | Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +87,19 @@ class Effects:
 
     `claim` is the outbox row that it came by (None: an outside entry without one); `base_version` is the payment's
     version before it. `letter` is set when nothing could be done with it, `is_parked` when it waits behind a letter
-    about the same payment: then the row is not deleted but moved. `verdict` is what became of an outside event.
+    about the same payment: then the row is not deleted but moved. `verdict` is what became of an outside event,
+    `decided` of a merchant's request.
     """
 
     claim: str | None
     letter: DeadLetter | None = None
     is_parked: bool = False
     verdict: Verdict | None = None
+    decided: Decided | None = None
     fact: Fact | None = None
     payment: Payment | None = None
     base_version: int = 0
+    made: tuple[MadeOperation, ...] = ()
     entries: tuple[Entry, ...] = ()
     adjustments: tuple[Adjustment, ...] = ()
     commands: tuple[IssuedCommand, ...] = ()
@@ -104,38 +127,126 @@ def book(
 
     The outbox row of evidence has the fact's event id as its own: claiming it is deleting that row.
     """
-    decision = decide(payment, fact, books.fees, around.policy)
+    decision = decide(payment, fact, around.policy, around.new_id)
     after = decision.payment
     if after is payment:
-        return books, payment, Effects(claim=fact.event_id)
+        commands = _issued(after, decision.commands, around)
+        return books, payment, Effects(claim=fact.event_id, commands=commands)
     assert decision.event is not None, "a payment that changed says how"
-    entries: tuple[Entry, ...] = ()
-    adjustments: tuple[Adjustment, ...] = ()
-    for business_fact in decision.business_facts:
-        books, posted, adjustment = post(books, business_fact, around)
-        entries += posted
-        adjustments += (adjustment,)
-    commands = tuple(
-        IssuedCommand(
-            id=around.new_id(),
-            kind=command.kind,
-            operation_id=command.operation_id,
-            psp=after.operation.psp,
-            delay_ms=around.jitter_ms(command.delay_ms),
-        )
-        for command in decision.commands
-    )
+    books, entries, adjustments = _post_due(books, payment, after, around)
     effects = Effects(
         claim=fact.event_id,
         fact=fact,
         payment=after,
         base_version=payment.version,
+        made=tuple(MadeOperation(operation=one, order=order_of(after, one)) for one in decision.made),
         entries=entries,
         adjustments=adjustments,
-        commands=commands,
-        event=TimelineEvent(id=around.new_id(), payment=after, type=decision.event),
+        commands=_issued(after, decision.commands, around),
+        event=TimelineEvent(id=around.new_id(), payment=after, type=decision.event, cause=fact),
     )
     return books, after, effects
+
+
+def answer(
+    books: MerchantBooks, payment: Payment, request: Request, around: Surroundings
+) -> tuple[MerchantBooks, Payment, Effects]:
+    """Decide upon one request of a merchant: the operation that it becomes, or why it cannot be."""
+    if request.kind is RequestKind.REVERSE:
+        operation = _reversal(payment, around)
+        if operation is None:
+            return books, payment, _decided(request, payment)
+    else:
+        can = around.policy.capabilities.get(payment.charge.psp)
+        granted = grant(payment, request, books.wallet(payment.money.currency), can)
+        if isinstance(granted, Refusal):
+            return books, payment, _decided(request, payment, granted)
+        operation = granted
+    after = with_operation(payment, operation, around.policy.limits)
+    after = replace(after, version=payment.version + 1)
+    books, entries, adjustments = _post_due(books, payment, after, around)
+    submit = Command(kind=CommandKind.SUBMIT, operation_id=operation.id, psp=operation.psp)
+    changed = event_of(payment, after)
+    is_named = changed != "payment.updated"
+    effects = Effects(
+        claim=request.id,
+        decided=Decided(request_id=request.id, refusal=None, version=after.version),
+        payment=after,
+        base_version=payment.version,
+        made=(MadeOperation(operation=operation, order=order_of(after, operation)),),
+        entries=entries,
+        adjustments=adjustments,
+        commands=_issued(after, (submit,), around),
+        event=TimelineEvent(
+            id=around.new_id(),
+            payment=after,
+            type=changed if is_named else f"payment.{operation.kind}_requested",
+            cause=request,
+        ),
+    )
+    return books, after, effects
+
+
+def order_of(payment: Payment, operation: Operation) -> PspOrder:
+    """How a PSP is asked for an operation about a charge."""
+    charge = payment.charge
+    # Of an open page the PSP knows only the page.
+    pages = (fact.reference for fact in payment.facts_of(charge) if fact.reference is not None)
+    return PspOrder(
+        operation_id=operation.id,
+        payment_id=payment.id,
+        merchant_id=payment.merchant_id,
+        psp=operation.psp,
+        kind=operation.kind,
+        money=operation.money,
+        method=payment.method,
+        charge_id=charge.id,
+        charge_reference=charge.reference or next(pages, None),
+        is_final=operation.is_final,
+    )
+
+
+def _reversal(payment: Payment, around: Surroundings) -> Operation | None:
+    """What undoes an authorization that nobody waits for; None while there is none, or when it was undone before."""
+    is_authorized = payment.charge.state is OperationState.APPROVED
+    is_undone = any(one.origin is Origin.REVERSAL for one in payment.operations)
+    if not payment.is_reversed or not is_authorized or is_undone or payment.amounts.captured:
+        return None
+    return giving_back(payment, Origin.REVERSAL, around.new_id())
+
+
+def _decided(request: Request, payment: Payment, refusal: Refusal | None = None) -> Effects:
+    return Effects(claim=request.id, decided=Decided(request_id=request.id, refusal=refusal, version=payment.version))
+
+
+def _issued(payment: Payment, commands: Sequence[Command], around: Surroundings) -> tuple[IssuedCommand, ...]:
+    return tuple(
+        IssuedCommand(
+            id=around.new_id(),
+            kind=command.kind,
+            operation_id=command.operation_id,
+            psp=command.psp,
+            delay_ms=around.jitter_ms(command.delay_ms),
+            is_pos=payment.is_for_pos,
+        )
+        for command in commands
+    )
+
+
+def _post_due(
+    books: MerchantBooks, before: Payment, after: Payment, around: Surroundings
+) -> tuple[MerchantBooks, tuple[Entry, ...], tuple[Adjustment, ...]]:
+    """Post what is due now and was not before."""
+    limits = around.policy.limits
+    posted = {(fact.operation_id, fact.kind, fact.part) for fact in due(before, books.fees, limits)}
+    entries: tuple[Entry, ...] = ()
+    adjustments: tuple[Adjustment, ...] = ()
+    for fact in due(after, books.fees, limits):
+        if (fact.operation_id, fact.kind, fact.part) not in posted:
+            books, lines, adjustment = post(books, fact, around)
+            entries += lines
+            adjustments += (adjustment,)
+    return books, entries, adjustments
 
 
 def post(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from paynode.domain.road import GATEWAY_GROUP, MERCHANTS_GROUP, commands_stream, events_stream
+from paynode.domain.road import GATEWAY_GROUP, MERCHANTS_GROUP, commands_stream, events_stream, lanes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,5 +44,5 @@ class Census:
 
 def groups_of(partitions: int, psps: Iterable[str]) -> dict[str, str]:
     """All streams that somebody must keep up with, each with the group that does."""
-    streams = {events_stream(partition): MERCHANTS_GROUP for partition in range(partitions)}
-    return streams | {commands_stream(psp): GATEWAY_GROUP for psp in psps}
+    streams = {lane: MERCHANTS_GROUP for partition in range(partitions) for lane in lanes(events_stream(partition))}
+    return streams | {lane: GATEWAY_GROUP for psp in psps for lane in lanes(commands_stream(psp))}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from paynode.domain.road import Entry
+from paynode.domain.road import Entry, entry_on_pos_lane
 
 # No id of a stream begins so: these are digits.
 _MARK: Final = "outbox:"
@@ -14,16 +14,20 @@ _MARK: Final = "outbox:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueRow:
-    """A partition's row; `at`, when it became due, and `id` are its place in the order."""
+    """A partition's row; `at`, when it became due, and `id` are its place in the order of its lane."""
 
     id: str
     merchant: str
     at: datetime
+    is_pos: bool = False
 
     @property
     def entry(self) -> Entry:
         """The row as an entry."""
-        return Entry(id=_MARK + self.id, fields={"ref": self.id, "merchant": self.merchant})
+        name = _MARK + self.id
+        return Entry(
+            id=entry_on_pos_lane(name) if self.is_pos else name, fields={"ref": self.id, "merchant": self.merchant}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,127 +1,229 @@
-"""From a set of facts to a payment.
+"""From operations and a set of facts to a payment.
 
-The state is a function of the *set* of facts: each rule below asks "is there a fact that ...", never "was the last
-fact ...". So any order and any repetition of the same evidence give the same payment, and there is nothing to undo
-when the PSP's callback overtakes its answer.
+Nothing here remembers in which order facts came (`evidence.py`); only which operations there are was decided once, by
+requests and rules (`granting.py`, `deciding.py`), and is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
+from paynode.domain.evidence import Limits, contradiction, is_denied, weighed
 from paynode.domain.payment import (
+    FREES_ORDER,
     Amounts,
     Fact,
     Method,
     Operation,
+    OperationKind,
     OperationState,
+    Origin,
     Payment,
     Status,
 )
 from paynode.domain.psp import Outcome
 
-# The first outcome that some fact has decides: evidence of a charge beats evidence of none, which beats doubt.
-# A page that is known to be open beats a call whose outcome was lost: that call was the one that opened it.
-_PRECEDENCE = (
-    (Outcome.APPROVED, OperationState.APPROVED),
-    (Outcome.DECLINED, OperationState.DECLINED),
-    (Outcome.EXPIRED, OperationState.EXPIRED),
-    (Outcome.PENDING, OperationState.PENDING),
-    (Outcome.UNKNOWN, OperationState.UNKNOWN),
-)
-
-_STATUS = {
+_OF_CHARGE: Final = {
     OperationState.PENDING: Status.REQUIRES_ACTION,
     OperationState.UNKNOWN: Status.UNKNOWN,
-    OperationState.APPROVED: Status.CAPTURED,
+    OperationState.REVIEW: Status.REVIEW,
     OperationState.DECLINED: Status.DECLINED,
     OperationState.EXPIRED: Status.EXPIRED,
     OperationState.FAILED: Status.FAILED,
+    OperationState.REVERSED: Status.FAILED,
 }
 
+# What a later word of the fraud check is worth more than: a charge is held, let go, and may turn out to be a thief's.
+_FRAUD_WORDS: Final = ("rejected", "passed", "bypassed", "review")
 
-def absorb(payment: Payment, fact: Fact, *, tries_max: int) -> Payment:
-    """The payment with one more fact; the very same object when the fact is known already.
+_Facts = Mapping[str, Sequence[Fact]]
 
-    `tries_max` bounds the calls that provably never left before the payment is given up as failed.
-    """
-    if fact.operation_id != payment.operation.id:
+
+def absorb(payment: Payment, fact: Fact, limits: Limits) -> Payment:
+    """The payment with one more fact; the very same object when the fact is known already."""
+    if payment.operation(fact.operation_id) is None:
         raise ValueError("a fact about another payment's operation")
     if any(known.identity == fact.identity for known in payment.facts):
         return payment
-    folded = _fold(payment, (*payment.facts, fact), tries_max)
+    folded = fold(replace(payment, facts=(*payment.facts, fact)), limits)
     return replace(folded, version=payment.version + 1)
 
 
-def _fold(payment: Payment, facts: tuple[Fact, ...], tries_max: int) -> Payment:
-    operation = _operation(payment.operation, facts, tries_max)
-    contradiction = _contradiction(payment, facts)
-    captured = payment.money.amount if operation.state is OperationState.APPROVED else 0
+def with_operation(payment: Payment, operation: Operation, limits: Limits) -> Payment:
+    """The payment with one more operation; the version is the caller's to raise."""
+    return fold(replace(payment, operations=(*payment.operations, operation)), limits)
+
+
+def fold(payment: Payment, limits: Limits) -> Payment:
+    """Everything that follows from operations and facts."""
+    if payment.is_reversed:
+        limits = replace(limits, is_unwanted=True)
+    facts = {one.id: payment.facts_of(one) for one in payment.operations}
+    operations = tuple(weighed(one, facts[one.id], payment.route, limits) for one in payment.operations)
+    payment = replace(payment, operations=(_closed(operations), *operations[1:]))
+    amounts, breach = _amounts(payment, facts)
+    reason = _review_reason(payment, facts) or breach
+    status = Status.REVIEW if reason else _status(payment, amounts, facts)
     return replace(
         payment,
-        facts=facts,
-        operation=operation,
-        status=Status.REVIEW if contradiction else status_of(payment.method, operation.state),
-        amounts=Amounts(authorized=captured, captured=captured),
-        psp_reference=operation.reference,
+        amounts=amounts,
+        status=status,
+        review_reason=reason,
+        psp_reference=payment.charge.reference,
         # Opening again with the same key gives the same page; the least one, should a PSP ever give two.
-        page_url=min((fact.page_url for fact in facts if fact.page_url), default=None),
-        review_reason=contradiction,
+        page_url=min((fact.page_url for fact in payment.facts if fact.page_url), default=None),
+        fraud_check=_fraud_check(payment),
+        is_given_up=payment.is_given_up or status in FREES_ORDER,
     )
 
 
-def status_of(method: Method, state: OperationState) -> Status:
-    """How the state of a sale reads to the merchant."""
-    if state is OperationState.NEW:
-        return Status.CREATED if method is Method.HOSTED_PAGE else Status.PROCESSING
-    return _STATUS[state]
+def status_at_first(method: Method) -> Status:
+    """How a payment reads before anything is known about it."""
+    return Status.CREATED if method is Method.HOSTED_PAGE else Status.PROCESSING
 
 
-def _operation(operation: Operation, facts: Iterable[Fact], tries_max: int) -> Operation:
-    charge = booked_charge(operation, facts)
-    if charge is not None:
-        return replace(operation, state=OperationState.APPROVED, reference=charge.reference)
-    outcomes = [fact.outcome for fact in facts]
-    for outcome, state in _PRECEDENCE:
-        # A charge that is not as asked is in `outcomes` and not booked: the operation is in doubt, not approved.
-        if outcome in outcomes:
-            doubtful = state is OperationState.APPROVED
-            return replace(operation, state=OperationState.UNKNOWN if doubtful else state)
-    is_given_up = outcomes.count(Outcome.NOT_SENT) >= tries_max
-    return replace(operation, state=OperationState.FAILED if is_given_up else OperationState.NEW)
+def has_lapsed(payment: Payment, facts: Sequence[Fact]) -> bool:
+    """Whether the PSP has let go of the authorization by itself."""
+    is_authorized = payment.charge.state is OperationState.APPROVED
+    is_over = any(fact.outcome is Outcome.EXPIRED for fact in facts)
+    return payment.charge.kind is OperationKind.AUTHORIZE and is_authorized and is_over
 
 
-def booked_charge(operation: Operation, facts: Iterable[Fact]) -> Fact | None:
-    """The first charge that is exactly as asked: the one that is posted.
+def _closed(operations: Sequence[Operation]) -> Operation:
+    """The charge; its page is over when the PSP has closed it for us, whether or not it says so once more."""
+    charge, *others = operations
+    is_canceled = any(one.kind is OperationKind.CANCEL and one.state is OperationState.APPROVED for one in others)
+    if is_canceled and charge.state in (OperationState.NEW, OperationState.PENDING):
+        return replace(charge, state=OperationState.EXPIRED)
+    return charge
 
-    "First" is the one place where order shows: when a PSP charged twice, one of two equal charges carries the
-    posting. Which one makes no difference to any amount, and the payment goes to review either way.
-    """
-    return next((fact for fact in facts if fact.outcome is Outcome.APPROVED and is_as_asked(operation, fact)), None)
+
+# -- status -----------------------------------------------------------------------------------------------------------
 
 
-def is_as_asked(operation: Operation, fact: Fact) -> bool:
-    """Whether a charge has the amount and currency that were asked for, and a reference to find it by."""
-    return (
-        fact.amount == operation.money.amount
-        and fact.currency == operation.money.currency
-        and fact.reference is not None
+def _status(payment: Payment, amounts: Amounts, facts: _Facts) -> Status:
+    charge = payment.charge
+    is_canceled = any(
+        one.kind is OperationKind.CANCEL and one.state is OperationState.APPROVED for one in payment.operations
     )
+    if charge.state is OperationState.APPROVED:
+        return _status_of_success(payment, amounts, facts[charge.id])
+    if is_canceled and charge.state is OperationState.EXPIRED:
+        return Status.CANCELED
+    if charge.state is OperationState.NEW and payment.is_reversed:
+        return Status.UNKNOWN
+    if charge.state is OperationState.NEW:
+        return status_at_first(payment.method)
+    return _OF_CHARGE[charge.state]
 
 
-def _contradiction(payment: Payment, facts: Iterable[Fact]) -> str | None:
-    """Why people must look, in a fixed order of precedence; None when the evidence agrees."""
-    charges = [fact for fact in facts if fact.outcome is Outcome.APPROVED]
-    if any(fact.currency != payment.money.currency for fact in charges):
-        return "currency_mismatch"
-    if any(fact.amount != payment.money.amount for fact in charges):
-        return "amount_mismatch"
-    if any(fact.reference is None for fact in charges):
-        return "reference_missing"
-    if len({fact.reference for fact in charges}) > 1:
-        return "charged_twice"
-    denials = {Outcome.DECLINED, Outcome.EXPIRED}
-    if charges and any(fact.outcome in denials for fact in facts):
-        return "charged_and_denied"
+def _status_of_success(payment: Payment, amounts: Amounts, facts: Sequence[Fact]) -> Status:
+    if payment.charge.kind is OperationKind.SALE:
+        return Status.CAPTURED
+    # A refund in doubt shows in the refund status: the payment stays what it is.
+    doubted = (OperationKind.CAPTURE, OperationKind.VOID)
+    if any(one.state is OperationState.UNKNOWN for one in payment.operations if one.kind in doubted):
+        return Status.UNKNOWN
+    if amounts.captured:
+        return Status.CAPTURED if amounts.captured == amounts.authorized else Status.PARTIALLY_CAPTURED
+    if any(one.state is OperationState.REVERSED for one in payment.operations):
+        return Status.FAILED
+    if has_lapsed(payment, facts):
+        return Status.EXPIRED
+    return Status.VOIDED if amounts.voided == amounts.authorized else Status.AUTHORIZED
+
+
+def _review_reason(payment: Payment, facts: _Facts) -> str | None:
+    operations = payment.operations
+    for one in operations:
+        if found := contradiction(one, facts[one.id]):
+            return found
+    # What came too late and is being given back is explained.
+    is_explained = any(one.origin is Origin.LATE_SUCCESS for one in operations)
+    for one in operations:
+        if is_denied(one, facts[one.id]) and not (one.is_charge and is_explained):
+            return "charged_and_denied" if one.is_charge else "approved_and_denied"
+    if any(one.state is OperationState.REVIEW for one in operations):
+        return "outcome_unresolved"
+    if any(one.origin is not Origin.REQUEST and _came_to_nothing(one) for one in operations):
+        return "giving_back_failed"
+    is_held = any(fact.outcome is Outcome.HELD for fact in payment.facts)
+    if payment.charge.state is OperationState.NEW and is_held and _fraud_check(payment) in ("none", "review"):
+        return "fraud_check"
     return None
+
+
+def _came_to_nothing(operation: Operation) -> bool:
+    return operation.state in (OperationState.DECLINED, OperationState.FAILED, OperationState.EXPIRED)
+
+
+def _fraud_check(payment: Payment) -> str:
+    """The last word of whoever checked, in whatever order the words came."""
+    said = {fact.fraud_check for fact in payment.facts}
+    return next((word for word in _FRAUD_WORDS if word in said), "none")
+
+
+# -- amounts ----------------------------------------------------------------------------------------------------------
+
+
+def _amounts(payment: Payment, facts: _Facts) -> tuple[Amounts, str | None]:
+    """The amounts, and the law that the evidence breaks.
+
+    No evidence may ever fail a CHECK: what no legal state holds is left out of the amounts, stands in the ledger all
+    the same, and people look at it.
+    """
+    charge = payment.charge
+    if charge.state not in (OperationState.APPROVED, OperationState.REVERSED):
+        return Amounts(), None
+    refunding, refunded = _sum_open(payment, OperationKind.REFUND), _sum(payment, OperationKind.REFUND)
+    authorized = charge.money.amount
+    if charge.kind is OperationKind.SALE:
+        captured, capturing, voiding, voided = _net(charge), 0, 0, 0
+    else:
+        captures = [one for one in payment.operations if one.kind is OperationKind.CAPTURE]
+        captured, capturing = sum(_net(one) for one in captures), _sum_open(payment, OperationKind.CAPTURE)
+        voiding, voided = _sum_open(payment, OperationKind.VOID), _sum(payment, OperationKind.VOID)
+        rest = authorized - captured - capturing - voiding - voided
+        taken_back = sum(one.money.amount for one in captures if one.state is OperationState.REVERSED)
+        is_over = has_lapsed(payment, facts[charge.id]) or charge.state is OperationState.REVERSED
+        if is_over or any(one.is_final and one.state is OperationState.APPROVED for one in captures):
+            voided += max(rest, 0)
+        elif any(one.is_final and one.is_open for one in captures):
+            voiding += max(rest, 0)
+        else:
+            voided += max(min(taken_back, rest), 0)
+    breach = None
+    if refunded + refunding > captured:
+        captured, breach = refunded + refunding, "reversed_after_refund"
+    if captured + capturing > authorized:
+        capturing, breach = max(authorized - captured, 0), "captured_too_much"
+    if captured > authorized:
+        return Amounts(authorized=authorized, captured=authorized), "captured_too_much"
+    if captured + capturing + voiding + voided > authorized:
+        breach = breach or "captured_and_voided"
+        voided = min(voided, authorized - captured - capturing)
+        voiding = authorized - captured - capturing - voided if voiding else 0
+    amounts = Amounts(
+        authorized=authorized,
+        capturing=capturing,
+        captured=captured,
+        voiding=voiding,
+        voided=voided,
+        refunding=refunding,
+        refunded=refunded,
+    )
+    return amounts, breach
+
+
+def _net(operation: Operation) -> int:
+    return operation.money.amount if operation.state is OperationState.APPROVED else 0
+
+
+def _sum(payment: Payment, kind: OperationKind) -> int:
+    return sum(_net(one) for one in payment.operations if one.kind is kind)
+
+
+def _sum_open(payment: Payment, kind: OperationKind) -> int:
+    return sum(one.money.amount for one in payment.operations if one.kind is kind and one.is_open)

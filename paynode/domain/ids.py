@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 PAYMENT: Final = "pay"
+OPERATION: Final = "op"
 REFUND: Final = "ref"
 EVENT: Final = "evt"
 MERCHANT: Final = "mer"

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from paynode.domain.payment import Fact
-from paynode.domain.publishing import OutsideEvent
+from paynode.domain.publishing import OutsideEvent, WalletMovement
+from paynode.domain.requesting import Request
+
+# What outbox rows for merchants' actors are called.
+EVIDENCE: Final = "psp.evidence"
+REQUEST: Final = "payment.request"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """Evidence about a payment, or what an outside publisher says.
+    """Evidence about a payment, a merchant's request about one, or what an outside publisher says.
 
     `ref` is the outbox row that a pointer led to, and claiming its effect is deleting that row; an outside event has
     none, unless it was requeued. `fields` is what an outside event came as, for its dead letter.
@@ -19,7 +25,7 @@ class Message:
 
     ref: str | None
     merchant_id: str
-    content: Fact | OutsideEvent
+    content: Fact | Request | OutsideEvent
     fields: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -35,7 +41,8 @@ class Message:
     @property
     def payment_id(self) -> str | None:
         """The payment that it is about; None for one about a wallet."""
-        return self.content.payment_id if isinstance(self.content, Fact) else None
+        about = self.content.data if isinstance(self.content, OutsideEvent) else self.content
+        return None if isinstance(about, WalletMovement) else about.payment_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +104,19 @@ def letter_of(
         detail=detail,
         fields=message.fields or {"ref": message.key},
         event_id=message.event_id,
-        type="psp.evidence" if isinstance(content, Fact) else content.type,
+        type=type_of(content),
         merchant_id=message.merchant_id,
         payment_id=message.payment_id,
     )
     return DeadLetter(id=letter_id, stream=stream, entry_id=entry_id, what=what, first_failed_at_ms=now_ms)
+
+
+def type_of(content: Fact | Request | OutsideEvent) -> str:
+    """What a message is called, on a stream and on a dead letter."""
+    match content:
+        case Fact():
+            return EVIDENCE
+        case Request():
+            return REQUEST
+        case OutsideEvent():
+            return content.type

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from paynode.domain.census import Census, OnRoad, Waiting
 from paynode.domain.dead_letters import instant
-from paynode.domain.road import commands_stream, events_stream
+from paynode.domain.road import commands_stream, events_stream, lanes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +77,20 @@ class Overview:
     psps: Sequence[str]
 
     def on_road(self, stream: str) -> OnRoad | None:
-        """What a stream holds; None while Redis is away."""
-        return None if self.road is None else self.road.get(stream, OnRoad())
+        """What a stream holds in both its lanes; None while Redis is away."""
+        if self.road is None:
+            return None
+        found = [self.road.get(lane, OnRoad()) for lane in lanes(stream)]
+        return OnRoad(entries=sum(one.entries for one in found), pending=sum(one.pending for one in found))
 
     def waiting(self, stream: str) -> Waiting:
-        """What waits for a stream's consumers."""
-        return self.standing.census.waiting.get(stream, Waiting())
+        """What waits for a stream's consumers in both its lanes."""
+        found = [self.standing.census.waiting.get(lane, Waiting()) for lane in lanes(stream)]
+        return Waiting(
+            due=sum(one.due for one in found),
+            oldest_ms=max(one.oldest_ms for one in found),
+            scheduled=sum(one.scheduled for one in found),
+        )
 
 
 def public_overview(overview: Overview) -> dict[str, object]:

@@ -41,9 +41,14 @@ FREES_ORDER: Final = frozenset({Status.DECLINED, Status.VOIDED, Status.CANCELED,
 
 
 class OperationKind(StrEnum):
-    """What is asked of a PSP. A sale authorizes and captures at once."""
+    """What is asked of a PSP. A sale authorizes and captures at once; a cancel closes a page that is still open."""
 
     SALE = "sale"
+    AUTHORIZE = "authorize"
+    CAPTURE = "capture"
+    VOID = "void"
+    REFUND = "refund"
+    CANCEL = "cancel"
 
 
 class OperationState(StrEnum):
@@ -56,6 +61,23 @@ class OperationState(StrEnum):
     DECLINED = "declined"
     EXPIRED = "expired"
     FAILED = "failed"
+    REVERSED = "reversed"
+    REVIEW = "review"
+
+
+# Its outcome may still move money: it keeps what it has reserved.
+OPEN: Final = frozenset({OperationState.NEW, OperationState.PENDING, OperationState.UNKNOWN, OperationState.REVIEW})
+
+# It came to nothing, as far as anybody knows.
+GIVEN_UP: Final = frozenset({OperationState.DECLINED, OperationState.EXPIRED, OperationState.FAILED})
+
+
+class Origin(StrEnum):
+    """Who wanted an operation: a request of the merchant's, or a rule of ours."""
+
+    REQUEST = "request"
+    LATE_SUCCESS = "late_success"  # it gives back what succeeded after the payment had been given up
+    REVERSAL = "reversal"  # nobody waited for the authorization any longer
 
 
 class Method(StrEnum):
@@ -71,6 +93,7 @@ class Source(StrEnum):
     ANSWER = "answer"
     CALLBACK = "callback"
     INQUIRY = "inquiry"
+    OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +116,7 @@ class Fact:
     page_url: str | None = None
     reason: str = ""
     psp_at_ms: int | None = None
+    fraud_check: str | None = None
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -100,31 +124,46 @@ class Fact:
         if self.outcome in (Outcome.UNKNOWN, Outcome.NOT_SENT):
             # "We do not know" is a fact about one call, and calls are counted: each is its own.
             return (self.operation_id, self.outcome, self.event_id)
-        # The page too: else a "pending" that came first without one would hide the page for ever.
-        return (self.operation_id, self.outcome, self.reference, self.amount, self.currency, self.page_url)
+        # The page too: else a "pending" that came first without one would hide the page for ever. And what the fraud
+        # check said, which the answer knows and a callback that overtakes it does not.
+        said = (self.outcome, self.reference, self.amount, self.currency)
+        return (self.operation_id, *said, self.page_url, self.fraud_check)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChargeOrder:
-    """What the gateway needs to ask a PSP for a sale; made once, when the payment is accepted.
+class PspOrder:
+    """What the gateway needs to ask a PSP for an operation; made once, with the operation.
 
-    `token` for a token payment, `return_url` (where the PSP sends the customer back) for a hosted page.
+    A sale or an authorization has `token`, or `return_url` (where the PSP sends the customer back) for a hosted page.
+    All others are about such a charge: `charge_id` is its operation's id, by which the PSP knows it from us, and
+    `charge_reference` the PSP's own name of what was charged, or of the open page. `is_final`: a capture after which
+    the rest of the authorization is let go. `give_up_at_ms`: nothing is sent for the first time after that
+    (milliseconds since 1970); None: no limit.
     """
 
     operation_id: str
     payment_id: str
     merchant_id: str
     psp: str
+    kind: OperationKind = OperationKind.SALE
     money: Money
     method: Method
     token: str | None = None
     return_url: str | None = None
     description: str = ""
+    charge_id: str | None = None
+    charge_reference: str | None = None
+    is_final: bool = False
+    give_up_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One thing asked of one PSP; its id is the PSP's idempotency key for ever."""
+    """One thing asked of one PSP; its id is the PSP's idempotency key for ever.
+
+    `hold_available` and `hold_pending`: what a refund keeps of the merchant's money until the PSP has answered, by the
+    bucket it came from. `is_final`: a capture after which the rest of the authorization is let go.
+    """
 
     id: str
     kind: OperationKind
@@ -132,30 +171,81 @@ class Operation:
     psp: str
     state: OperationState = OperationState.NEW
     reference: str | None = None
+    is_final: bool = False
+    origin: Origin = Origin.REQUEST
+    hold_available: int = 0
+    hold_pending: int = 0
+    reason: str = ""
+
+    @property
+    def is_charge(self) -> bool:
+        """Whether it is what the payment began with."""
+        return self.kind in (OperationKind.SALE, OperationKind.AUTHORIZE)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its outcome may still move money."""
+        return self.state in OPEN
+
+
+class RefundStatus(StrEnum):
+    """How much was given back, as merchants see it."""
+
+    NONE = "none"
+    PENDING = "pending"
+    PARTIAL = "partial"
+    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amounts:
-    """Minor units that follow from the facts. The database checks the same law: captured <= authorized."""
+    """Minor units that follow from operations and facts. The database checks the same laws:
+    captured + capturing + voided + voiding <= authorized, refunded + refunding <= captured.
+    """
 
     authorized: int = 0
+    capturing: int = 0
     captured: int = 0
+    voiding: int = 0
+    voided: int = 0
+    refunding: int = 0
+    refunded: int = 0
+
+    @property
+    def capturable(self) -> int:
+        """What is left of the authorization."""
+        return self.authorized - self.captured - self.capturing - self.voided - self.voiding
+
+    @property
+    def refundable(self) -> int:
+        """What is left of the captures."""
+        return self.captured - self.refunded - self.refunding
+
+    @property
+    def refund_status(self) -> RefundStatus:
+        """In one word."""
+        if self.refunding:
+            return RefundStatus.PENDING
+        if not self.refunded:
+            return RefundStatus.NONE
+        return RefundStatus.FULL if self.refunded == self.captured else RefundStatus.PARTIAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """The terms (what the merchant asked) and what is known by now.
+    """The terms (what the merchant asked), the operations, and what is known by now. The first operation is the charge.
 
-    `version` rises by one with every fact that changes anything. `review_reason` is set once evidence contradicts
-    the terms or other evidence, and says which. `is_held_up`: an earlier message about it is a dead letter, behind
-    which later ones wait.
+    `version` rises by one with every fact or request that changes anything. `review_reason` is set once evidence
+    contradicts the terms or other evidence, and says which. `is_held_up`: an earlier message about it is a dead
+    letter, behind which later ones wait. `route`: the PSPs that may take it, in their order. `is_given_up`: its
+    order's slot was let go of. `is_for_pos`: it is kept or reversed at an instant, once and for ever.
     """
 
     id: str
     merchant_id: str
     money: Money
     method: Method
-    operation: Operation
+    operations: tuple[Operation, ...]
     facts: tuple[Fact, ...] = ()
     status: Status
     version: int = 1
@@ -163,9 +253,28 @@ class Payment:
     psp_reference: str | None = None
     page_url: str | None = None
     review_reason: str | None = None
+    fraud_check: str = "none"
     is_held_up: bool = False
+    route: tuple[str, ...] = ()
+    is_given_up: bool = False
+    is_for_pos: bool = False
+    is_kept: bool = False
+    is_reversed: bool = False
+
+    @property
+    def charge(self) -> Operation:
+        """The sale or authorization that the payment began with."""
+        return self.operations[0]
+
+    def operation(self, operation_id: str) -> Operation | None:
+        """One of its operations."""
+        return next((one for one in self.operations if one.id == operation_id), None)
+
+    def facts_of(self, operation: Operation) -> tuple[Fact, ...]:
+        """What is known about one operation, in the order in which it came to the books."""
+        return tuple(fact for fact in self.facts if fact.operation_id == operation.id)
 
     @property
     def keeps_order_slot(self) -> bool:
-        """Whether the order may not be paid by another payment."""
-        return self.status not in FREES_ORDER
+        """Whether the order may not be paid by another payment. Once it may, it may for ever."""
+        return self.status not in FREES_ORDER and not self.is_given_up

@@ -6,12 +6,13 @@ merchant's buckets are what paynode owes the merchant: a credit raises them, a d
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from paynode.domain.folding import booked_charge
+from paynode.domain.evidence import Limits, surplus, was_given_up
 from paynode.domain.money import FeePlan, Money
-from paynode.domain.payment import Payment
+from paynode.domain.payment import GIVEN_UP, Fact, Operation, OperationKind, OperationState, Payment
 
 PENDING: Final = "merchant:pending"
 AVAILABLE: Final = "merchant:available"
@@ -27,6 +28,11 @@ SUSPENSE_INTERNAL: Final = "suspense:internal"
 def receivable(psp: str) -> str:
     """What a PSP owes us."""
     return f"psp:{psp}:receivable"
+
+
+def suspense(psp: str) -> str:
+    """What a PSP moved and nobody can explain yet."""
+    return f"suspense:{psp}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,23 +67,98 @@ class BusinessFact:
     postings: tuple[Posting, ...]
 
 
-def due(payment: Payment, fees: FeePlan) -> tuple[BusinessFact, ...]:
-    """All business facts that the payment's evidence supports, whether or not they are posted already."""
-    charge = booked_charge(payment.operation, payment.facts)
-    if charge is None:
-        return ()
-    assert charge.reference is not None
-    captured = payment.money
-    fee = fees.fee(captured)
-    postings = [Posting(type="capture", debit=receivable(payment.operation.psp), credit=PENDING, money=captured)]
+def due(payment: Payment, fees: FeePlan, limits: Limits) -> tuple[BusinessFact, ...]:
+    """All business facts that operations and evidence support, whether or not they are posted already."""
+    return tuple(fact for one in payment.operations for fact in _due(payment, one, fees, limits))
+
+
+def _due(payment: Payment, operation: Operation, fees: FeePlan, limits: Limits) -> Iterator[BusinessFact]:
+    facts = payment.facts_of(operation)
+    match operation.kind:
+        case OperationKind.SALE | OperationKind.CAPTURE:
+            yield from _of_capture(payment, operation, fees)
+        case OperationKind.REFUND:
+            yield from _of_refund(payment, operation, facts, limits)
+        case OperationKind.AUTHORIZE | OperationKind.VOID | OperationKind.CANCEL:
+            return
+    for part, fact in enumerate(surplus(operation, facts)):
+        yield _of_surplus(payment, operation, fact, part)
+
+
+def _of_capture(payment: Payment, operation: Operation, fees: FeePlan) -> Iterator[BusinessFact]:
+    if operation.state not in (OperationState.APPROVED, OperationState.REVERSED):
+        return
+    captured, fee = operation.money, fees.fee(operation.money)
+    postings = [Posting(type="capture", debit=receivable(operation.psp), credit=PENDING, money=captured)]
     if fee.amount > 0:
         postings.append(Posting(type="fee", debit=PENDING, credit=FEE_REVENUE, money=fee))
-    return (
-        BusinessFact(
-            operation_id=payment.operation.id,
-            kind="capture",
-            payment_id=payment.id,
-            reference=charge.reference,
-            postings=tuple(postings),
-        ),
+    yield _fact(payment, operation, "capture", *postings)
+    if operation.state is OperationState.REVERSED:
+        yield _fact(payment, operation, "reversal", *(_mirror(one) for one in reversed(postings)))
+
+
+def _of_refund(payment: Payment, operation: Operation, facts: Sequence[Fact], limits: Limits) -> Iterator[BusinessFact]:
+    held = _hold(operation)
+    yield _fact(payment, operation, "refund_hold", *held)
+    is_released = operation.state in GIVEN_UP or was_given_up(operation, facts, limits)
+    if is_released:
+        yield _fact(payment, operation, "refund_release", *(_mirror(one, "refund_release") for one in held))
+    if operation.state in (OperationState.APPROVED, OperationState.REVERSED):
+        # What is no longer held comes out of what is available, below zero if need be: the PSP has paid it.
+        source = AVAILABLE if is_released else HELD
+        yield _fact(
+            payment,
+            operation,
+            "refund",
+            Posting(type="refund", debit=source, credit=receivable(operation.psp), money=operation.money),
+        )
+    if operation.state is OperationState.REVERSED:
+        back = Posting(type="refund_reversal", debit=receivable(operation.psp), credit=AVAILABLE, money=operation.money)
+        yield _fact(payment, operation, "refund_reversal", back)
+
+
+def _hold(operation: Operation) -> list[Posting]:
+    parts = ((AVAILABLE, operation.hold_available), (PENDING, operation.hold_pending))
+    return [
+        Posting(
+            type="refund_hold",
+            debit=bucket,
+            credit=HELD,
+            money=Money(amount=amount, currency=operation.money.currency),
+        )
+        for bucket, amount in parts
+        if amount
+    ]
+
+
+def _of_surplus(payment: Payment, operation: Operation, fact: Fact, part: int) -> BusinessFact:
+    """Money that moved and that no legal state holds: kept apart until people have looked."""
+    assert fact.amount is not None, "surplus has one"
+    assert fact.currency is not None, "surplus has one"
+    assert fact.reference is not None, "surplus has one"
+    money = Money(amount=fact.amount, currency=fact.currency)
+    debit, credit = receivable(operation.psp), suspense(operation.psp)
+    if operation.kind is OperationKind.REFUND:
+        debit, credit = credit, debit
+    return BusinessFact(
+        operation_id=operation.id,
+        kind="surplus",
+        part=part,
+        payment_id=payment.id,
+        reference=fact.reference,
+        postings=(Posting(type="surplus", debit=debit, credit=credit, money=money),),
+    )
+
+
+def _mirror(posting: Posting, type: str = "reversal") -> Posting:  # noqa: A002 - the field's name
+    return Posting(type=type, debit=posting.credit, credit=posting.debit, money=posting.money)
+
+
+def _fact(payment: Payment, operation: Operation, kind: str, *postings: Posting) -> BusinessFact:
+    return BusinessFact(
+        operation_id=operation.id,
+        kind=kind,
+        payment_id=payment.id,
+        reference=operation.reference or "",
+        postings=postings,
     )

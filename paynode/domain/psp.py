@@ -12,7 +12,10 @@ class Outcome(StrEnum):
     APPROVED = "approved"
     DECLINED = "declined"
     PENDING = "pending"  # a payment page is open and waits for the customer
-    EXPIRED = "expired"  # the page closed without a charge, and the PSP says so
+    EXPIRED = "expired"  # the page closed without a charge, or an authorization lapsed, and the PSP says so
+    ABSENT = "absent"  # asked after the settle window, the PSP knows of nothing: no proof, so nowhere else either
+    REVERSED = "reversed"  # what was approved has been taken back by the PSP
+    HELD = "held"  # not sent, and not to be before somebody has looked at it
     NOT_SENT = "not_sent"  # proof that nothing left: may be tried again, or elsewhere
     UNKNOWN = "unknown"
 
@@ -35,7 +38,8 @@ class Answer:
 
     `amount` is in minor units; `psp_at_ms` is the PSP's own time in milliseconds since 1970; `reason` is a
     stable word (`insufficient_funds`, `timeout`, `http_503`, `connection_refused`, ...) for people and metrics.
-    `is_psp_failure` says whether the breaker counts it: a decline never does.
+    `is_psp_failure` says whether the breaker counts it: a decline never does. `fraud_check` is what was found before it
+    was sent, None: nobody looked.
     """
 
     outcome: Outcome
@@ -45,6 +49,7 @@ class Answer:
     page_url: str | None = None
     reason: str = ""
     psp_at_ms: int | None = None
+    fraud_check: str | None = None
     is_psp_failure: bool = False
 
 
@@ -55,3 +60,46 @@ class Callback:
     event_id: str
     our_reference: str
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a PSP can do, as its adapter declares it. What is not declared is not asked for.
+
+    `idempotent_for_s`: seconds within which the PSP recognises a key; 0: the stored bytes are never sent again.
+    `settle_s`: seconds after the last sending before "not found" counts. `is_callback_binding`: a callback's signature
+    covers operation, amount and currency; else what it claims is confirmed by an inquiry. `currencies`: None is all.
+    """
+
+    has_page: bool
+    has_token: bool
+    can_authorize: bool
+    can_capture_partially: bool
+    can_capture_repeatedly: bool
+    can_refund_partially: bool
+    can_cancel_page: bool
+    is_callback_binding: bool
+    idempotent_for_s: float
+    settle_s: float
+    currencies: frozenset[str] | None = None
+
+
+class SettlementKind(StrEnum):
+    """What a line of a settlement report is about."""
+
+    CHARGE = "charge"
+    REFUND = "refund"
+    REVERSAL = "reversal"
+    FEE = "fee"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementLine:
+    """One line of a PSP's report; amounts in minor units, positive; `our_reference` where the PSP keeps it."""
+
+    kind: SettlementKind
+    reference: str
+    our_reference: str | None
+    amount: int
+    currency: str
+    at_ms: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from paynode.domain.money import Money
-from paynode.domain.payment import FINAL, Method, Status
+from paynode.domain.payment import FINAL, OPEN, Method, OperationState, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,50 @@ class PaymentView:
     def is_final(self) -> bool:
         """Whether only new evidence, and no waiting, can change the status."""
         return self.status in FINAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationView:
+    """What was asked about a payment, or done by a rule of ours, and what has become of it.
+
+    `amount` is the operation's; before there is one, what was asked for: None is all that is left. `state` is None
+    while there is no operation: the payment's actor has not decided yet, or has refused (`refusal` says why). `reason`
+    is the merchant's, `failure_reason` the PSP's.
+    """
+
+    id: str
+    kind: str
+    payment: PaymentView
+    amount: int | None
+    is_final_capture: bool = False
+    reason: str = ""
+    is_decided: bool = False
+    state: OperationState | None = None
+    refusal: str | None = None
+    psp_reference: str | None = None
+    failure_reason: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def is_final(self) -> bool:
+        """Whether only new evidence, and no waiting, can change what became of it."""
+        return self.is_decided and self.state not in OPEN
+
+    @property
+    def version(self) -> int:
+        """Rises with all that is shown: a refusal is no new version of the payment, and still news."""
+        return self.payment.version + self.is_decided
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundPage:
+    """Which of a payment's refunds, newest first; those older than `before`, an id."""
+
+    merchant_id: str
+    payment_id: str
+    before: str | None = None
+    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,11 @@ PARTITIONS_KEY: Final = "paynode:partitions"
 # Payment ids and versions, for whoever waits for a result. Lost messages cost a poll, nothing else.
 CHANGES_CHANNEL: Final = "paynode:changes"
 
+# What is added to a stream's name for its lane that is read first: for payments at a point of sale, where people wait.
+_POS: Final = ":pos"
+# Before the id of an entry that came by that lane: two streams may well give the same id.
+_POS_MARK: Final = "pos:"
+
 _SUBJECT: Final = re.compile(r'"subject" ?: ?"(mer_[0-9a-z]{26})"', re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
@@ -31,14 +36,34 @@ def commands_stream(psp: str) -> str:
     return f"paynode:{{psp-{psp}}}:commands"
 
 
+def pos_lane(stream: str) -> str:
+    """The lane of a stream that is read before it."""
+    return stream + _POS
+
+
+def lanes(stream: str) -> tuple[str, str]:
+    """A stream's lanes, in the order in which they are read."""
+    return pos_lane(stream), stream
+
+
+def entry_on_pos_lane(entry_id: str) -> str:
+    """How an entry of that lane is called wherever both lanes are in hand."""
+    return _POS_MARK + entry_id
+
+
+def place_of(entry_id: str) -> tuple[bool, str]:
+    """Whether an entry came by the lane that is read first, and its id on its own stream."""
+    return entry_id.startswith(_POS_MARK), entry_id.removeprefix(_POS_MARK)
+
+
 def outcomes_stream(partition: int) -> str:
     """Where publishers hear what became of their events."""
     return f"paynode:{{p{partition:02d}}}:outcomes"
 
 
 def dead_stream(stream: str) -> str:
-    """Where the dead letters of a stream go."""
-    return stream.rsplit(":", 1)[0] + ":dead"
+    """Where the dead letters of a stream go, by whichever lane they came."""
+    return stream.removesuffix(_POS).rsplit(":", 1)[0] + ":dead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +104,11 @@ class Entry:
     id: str
     fields: Mapping[str, str]
     times: int = 1
+
+    @property
+    def is_pos(self) -> bool:
+        """Whether it came by the lane that is read first."""
+        return place_of(self.id)[0]
 
     @property
     def ref(self) -> str | None:

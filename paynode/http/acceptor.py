@@ -7,14 +7,17 @@ was committed, the keys are looked up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from paynode.config import Http
 from paynode.domain.accepting import Accepted, KeyUse, NewPayment, StoredAnswer, Verdict
 from paynode.domain.errors import Conflict, Poison, Transient, Unavailable
-from paynode.domain.road import Pointer, commands_stream
+from paynode.domain.road import Pointer
 from paynode.http.announcing import Announcer
 from paynode.runtime.grouping import Grouper
+
+# One place in so many that wait for a group is kept for points of sale.
+_POS_PLACES: Final = 8
 
 
 class Accepting(Protocol):
@@ -43,15 +46,22 @@ class Acceptor:
         self._accepting = accepting
         self._announcer = announcer
         self._grouper: Grouper[NewPayment, Verdict] = Grouper(
-            self.commit, group_size_max=limits.group_size_max, waiting_max=limits.group_waiting_max
+            self.commit,
+            group_size_max=limits.group_size_max,
+            waiting_max=limits.group_waiting_max,
+            urgent_places=limits.group_waiting_max // _POS_PLACES,
         )
 
-    async def submit(self, payment: NewPayment) -> Verdict:
-        """What became of the payment.
+    def waited_s(self) -> float:
+        """For how long the oldest payment has been waiting for its group."""
+        return self._grouper.waited_s()
+
+    async def submit(self, payment: NewPayment, *, is_pos: bool = False) -> Verdict:
+        """What became of the payment. One of a point of sale does not queue behind checkouts.
 
         Raises: GroupFull, GroupStopped (nothing was done); PaynodeError.
         """
-        return await self._grouper.submit(payment)
+        return await self._grouper.submit(payment, is_urgent=is_pos)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -96,7 +106,7 @@ class Acceptor:
 
     def _announce(self, group: Sequence[NewPayment], verdicts: Sequence[Verdict]) -> None:
         self._announcer.announce(
-            Pointer(stream=commands_stream(payment.view.psp), ref=payment.command_id)
+            Pointer(stream=payment.stream, ref=payment.command_id)
             for payment, verdict in zip(group, verdicts, strict=True)
             if isinstance(verdict, Accepted)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from aiohttp import web
 
@@ -22,23 +22,27 @@ _GRACE_S: Final = 1.0
 # A hosted payment is answered once the customer can be sent somewhere, or once nobody will ever send him.
 _AWAITS_PAGE: Final = frozenset({Status.CREATED, Status.PROCESSING, Status.UNKNOWN})
 
+View = TypeVar("View")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Wait up to `wait_s` until the payment is enough, then answer `status`; 202 when the wait ran out.
+class Plan(Generic[View]):
+    """Wait up to `wait_s` until what is looked at is enough, then answer `status`; 202 when the wait ran out.
 
-    `applied` and `applied_late` are the preferences that the one and the other answer honour.
+    `applied` and `applied_late` are the preferences that the one and the other answer honour. `is_pos`: when the wait
+    has run out it is reversed, and there is no 202.
     """
 
     wait_s: float
-    is_enough: Callable[[PaymentView], bool]
+    is_enough: Callable[[View], bool]
     status: int
     applied: str | None = None
     applied_late: str | None = None
+    is_pos: bool = False
 
     @property
     def is_immediate(self) -> bool:
-        """Whether the answer is known before the payment is committed."""
+        """Whether the answer is known before the commit."""
         return self.wait_s == 0
 
     @property
@@ -47,18 +51,26 @@ class Plan:
         return 0.0 if self.is_immediate else self.wait_s + _GRACE_S
 
 
-def plan_of(preference: Preference, method: Method, limits: Http) -> Plan:
+def plan_of(preference: Preference, method: Method, limits: Http) -> Plan[PaymentView]:
     """What the client prefers, else what suits the method."""
+    preferred = plan_preferred(preference, _is_final)
+    if preferred is not None:
+        return preferred
+    if method is Method.HOSTED_PAGE:
+        return Plan(wait_s=limits.hosted_page_wait_s, is_enough=_leads_somewhere, status=201)
+    return Plan(wait_s=0, is_enough=_is_there, status=201)
+
+
+def plan_preferred(preference: Preference, is_final: Callable[[View], bool]) -> Plan[View] | None:
+    """What the client prefers, if anything."""
     if preference.wait_s is not None:
         # RFC 7240, 4.3: with respond-async a wait says how long to try before answering asynchronously.
         waited = f"wait={preference.wait_s}"
         late = f"respond-async, {waited}" if preference.is_async else waited
-        return Plan(wait_s=preference.wait_s, is_enough=_is_final, status=201, applied=waited, applied_late=late)
+        return Plan(wait_s=preference.wait_s, is_enough=is_final, status=201, applied=waited, applied_late=late)
     if preference.is_async:
         return Plan(wait_s=0, is_enough=_is_there, status=202, applied="respond-async")
-    if method is Method.HOSTED_PAGE:
-        return Plan(wait_s=limits.hosted_page_wait_s, is_enough=_leads_somewhere, status=201)
-    return Plan(wait_s=0, is_enough=_is_there, status=201)
+    return None
 
 
 def answer_of(view: PaymentView, status: int, base_url: str) -> StoredAnswer:
@@ -88,10 +100,11 @@ def applied(preferences: str | None) -> dict[str, str]:
 
 
 def _is_final(view: PaymentView) -> bool:
-    return view.is_final
+    # An authorization is what a payment to be captured by hand waits for.
+    return view.is_final or view.status is Status.AUTHORIZED
 
 
-def _is_there(_: PaymentView) -> bool:
+def _is_there(_: object) -> bool:
     return True
 
 

@@ -10,7 +10,6 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from paynode.domain import ids
 from paynode.domain.accepting import MerchantKey
 from paynode.http.context import CONTEXT
 from paynode.http.problem import Problem
@@ -41,7 +40,7 @@ class Doorman:
     async def merchant(self, request: web.Request) -> MerchantKey:
         """The merchant that asks.
 
-        Raises: Problem (401); Unavailable.
+        Raises: Problem (401, 429); Unavailable.
         """
         api_key = _bearer(request)
         digest = hashlib.sha256(api_key.encode()).digest()
@@ -51,7 +50,7 @@ class Doorman:
             self._remember(digest, merchant)
         if merchant is None:
             raise _refusal("api_key_invalid", "the API key is unknown or revoked", ', error="invalid_token"')
-        request[CONTEXT].facts["merchant_id"] = ids.public(ids.MERCHANT, merchant.merchant_id)
+        request[CONTEXT].is_of(merchant.merchant_id)
         return merchant
 
     def _remember(self, digest: bytes, merchant: MerchantKey | None) -> None:

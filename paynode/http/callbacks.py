@@ -13,12 +13,11 @@ import uuid_utils
 from aiohttp import web
 
 from paynode.config import Http
-from paynode.domain import ids
 from paynode.domain.accepting import Operated, Received
-from paynode.domain.partition import partition_of
-from paynode.domain.payment import Fact, Source
+from paynode.domain.callbacks import fact_of, stream_of
+from paynode.domain.payment import Fact
 from paynode.domain.psp import Callback
-from paynode.domain.road import Pointer, events_stream
+from paynode.domain.road import Pointer
 from paynode.http.announcing import Announcer
 from paynode.http.body import read_body
 from paynode.http.context import CONTEXT
@@ -30,10 +29,14 @@ _MALFORMED: Final = "malformed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """How the callbacks of one PSP are believed and read: `verify` raises `refused`, which has a `code`."""
+    """How the callbacks of one PSP are believed and read: `verify` raises `refused`, which has a `code`.
 
-    verify: Callable[[Mapping[str, str], bytes], Callback]
+    Not `is_binding`: the signature covers no amount, so that a callback is a reason to ask and no evidence.
+    """
+
+    verify: Callable[[Mapping[str, str], bytes], Callback | None]
     refused: type[Exception]
+    is_binding: bool = True
 
 
 class Inbox(Protocol):
@@ -47,6 +50,9 @@ class Inbox(Protocol):
 
     async def store_evidence(self, received: Received, operated: Operated, fact: Fact, stream: str) -> Pointer | None:
         """Keep a callback and the evidence it is; None when it was kept before."""
+
+    async def store_question(self, received: Received, operated: Operated) -> Pointer | None:
+        """Keep a callback and ask the PSP whether it is true; None when it was kept before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +74,11 @@ class Callbacks:
         raw = await read_body(request, self.limits)
         callback = _believed(verifier, request.headers, raw)
         request[CONTEXT].facts["psp"] = psp
-        await self._store(psp, callback, raw)
+        if callback is not None:
+            await self._store(psp, callback, raw, is_binding=verifier.is_binding)
         return web.Response(body=b'{"received":true}', headers={"Content-Type": "application/json"})
 
-    async def _store(self, psp: str, callback: Callback, raw: bytes) -> None:
+    async def _store(self, psp: str, callback: Callback, raw: bytes, *, is_binding: bool) -> None:
         received = Received(
             inbox_id=str(uuid_utils.uuid7()),
             psp=psp,
@@ -87,19 +94,22 @@ class Callbacks:
         if operated is None:
             await self.inbox.store(received)
             return
-        stream = events_stream(partition_of(ids.public(ids.MERCHANT, operated.merchant_id), self.partitions))
-        pointer = await self.inbox.store_evidence(received, operated, _fact(callback, operated), stream)
+        if is_binding:
+            fact = fact_of(callback.answer, operated, event_id=str(uuid_utils.uuid7()))
+            pointer = await self.inbox.store_evidence(received, operated, fact, stream_of(operated, self.partitions))
+        else:
+            pointer = await self.inbox.store_question(received, operated)
         if pointer is not None:
             self.announcer.announce([pointer])
 
 
-def _believed(verifier: Verifier, headers: Mapping[str, str], raw: bytes) -> Callback:
+def _believed(verifier: Verifier, headers: Mapping[str, str], raw: bytes) -> Callback | None:
     try:
         callback = verifier.verify(headers, raw)
     except verifier.refused as error:
         code = str(getattr(error, "code", _MALFORMED))
         raise _refusal(code) from error
-    if "\0" in callback.event_id + callback.our_reference:
+    if callback is not None and "\0" in callback.event_id + callback.our_reference:
         raise _refusal(_MALFORMED)  # no column takes it
     return callback
 
@@ -107,20 +117,3 @@ def _believed(verifier: Verifier, headers: Mapping[str, str], raw: bytes) -> Cal
 def _refusal(code: str) -> Problem:
     status = 400 if code == _MALFORMED else 401
     return Problem(status=status, code=f"callback_{code}", detail="the callback cannot be believed or read")
-
-
-def _fact(callback: Callback, operated: Operated) -> Fact:
-    said = callback.answer
-    return Fact(
-        event_id=str(uuid_utils.uuid7()),
-        payment_id=operated.payment_id,
-        operation_id=operated.operation_id,
-        outcome=said.outcome,
-        source=Source.CALLBACK,
-        reference=said.reference,
-        amount=said.amount,
-        currency=said.currency,
-        page_url=said.page_url,
-        reason=said.reason,
-        psp_at_ms=said.psp_at_ms,
-    )

@@ -98,7 +98,7 @@ class Checkout:
 
     reading: CheckoutReading
     inquiring: Inquiring
-    waiters: Waiters
+    waiters: Waiters[PaymentView]
     announcer: Announcer
     clock: Callable[[], float] = time.time
 

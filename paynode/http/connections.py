@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections import Counter
+from collections import Counter, OrderedDict
 from typing import Final
 
 from aiohttp import web
@@ -23,40 +23,73 @@ _FULL: Final = Problem(status=503, code="too_many_connections", detail="too many
 
 
 class Door:
-    """Makes connections, counts them, and turns away those beyond the caps."""
+    """Makes connections, counts them, and sees to it that one more always finds a place.
+
+    From one address there may be so many and no more. In all there may be so many too, but a newcomer takes the place
+    of an idle one: first of one that has never carried a request, the oldest of them, then of the one that carried its
+    last request longest ago. There are always fewer requests than connections may be (`overload.requests_max`), so that
+    one is idle, and nobody keeps a PSP's callback out by opening connections.
+    """
 
     def __init__(self, server: web.Server, limits: Http) -> None:
         self._server = server
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._open = 0
+        # In the order of their coming, and in that of their last request.
+        self._unproven: OrderedDict[Connection, None] = OrderedDict()
+        self._proven: OrderedDict[Connection, None] = OrderedDict()
         self._open_from: Counter[str] = Counter()
 
     def __call__(self) -> Connection:
         """One connection: the protocol factory of a listening socket."""
         return Connection(self, self._server, self._loop, keep_alive_s=self._limits.keep_alive_s)
 
-    def enter(self, address: str) -> bool:
+    @property
+    def open(self) -> int:
+        """How many have come in and not gone."""
+        return len(self._unproven) + len(self._proven)
+
+    def enter(self, connection: Connection, address: str) -> bool:
         """Whether one more connection from there may come in."""
-        is_full = self._open >= self._limits.connections_max
-        if is_full or self._open_from[address] >= self._limits.connections_per_address_max:
+        if self._open_from[address] >= self._limits.connections_per_address_max:
             return False
-        self._open += 1
+        if self.open >= self._limits.connections_max and not self._make_room():
+            return False
+        self._unproven[connection] = None
         self._open_from[address] += 1
         return True
 
-    def leave(self, address: str) -> None:
-        """One that came in is gone."""
-        self._open -= 1
+    def leave(self, connection: Connection, address: str) -> None:
+        """One that came in is gone, or is about to be."""
+        self._unproven.pop(connection, None)
+        self._proven.pop(connection, None)
         self._open_from[address] -= 1
         if not self._open_from[address]:
             del self._open_from[address]  # else every address that ever came would stay
+
+    def was_of_use(self, connection: Connection) -> None:
+        """A request came over it."""
+        if connection in self._unproven:
+            del self._unproven[connection]
+            self._proven[connection] = None
+        elif connection in self._proven:
+            self._proven.move_to_end(connection)
+
+    def _make_room(self) -> bool:
+        for ones in (self._unproven, self._proven):
+            for _ in range(len(ones)):
+                connection = next(iter(ones))
+                if connection.is_idle:
+                    connection.give_way()
+                    return True
+                ones.move_to_end(connection)  # busy: looked at last next time
+        return False
 
 
 class Connection(web.RequestHandler):
     """aiohttp's own, behind the door. Before a whole request header is there, its keep-alive time is the deadline."""
 
-    __slots__ = ("_address", "_door")
+    __slots__ = ("_address", "_door", "_has_given_way")
 
     def __init__(self, door: Door, server: web.Server, loop: asyncio.AbstractEventLoop, *, keep_alive_s: float) -> None:
         super().__init__(
@@ -72,11 +105,12 @@ class Connection(web.RequestHandler):
         )
         self._door = door
         self._address: str | None = None
+        self._has_given_way = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Come in, or be told that there is no place."""
         address = address_of(transport.get_extra_info("peername"))
-        if self._door.enter(address):
+        if self._door.enter(self, address):
             self._address = address
             super().connection_made(transport)
             return
@@ -90,11 +124,33 @@ class Connection(web.RequestHandler):
             super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Leave."""
+        """Leave, unless that is done: who gave way has left before the connection was closed."""
         if self._address is not None:
-            self._door.leave(self._address)
+            self._leave()
             super().connection_lost(exc)
-            self._address = None
+        elif self._has_given_way:
+            super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way: none has been read to the end of its head since the last answer."""
+        # As aiohttp itself asks before it closes what was idle for too long.
+        return self._waiter is not None and not self._waiter.done()
+
+    def give_way(self) -> None:
+        """Close, for a newcomer's sake. A client whose next request crosses with this sees what an idle time-out is."""
+        self._has_given_way = True
+        self._leave()
+        self.force_close()
+
+    def was_of_use(self) -> None:
+        """A request came over it."""
+        self._door.was_of_use(self)
+
+    def _leave(self) -> None:
+        assert self._address is not None
+        self._door.leave(self, self._address)
+        self._address = None
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

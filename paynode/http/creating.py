@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,9 +14,10 @@ from aiohttp import web
 from paynode.config import Http
 from paynode.domain.accepting import Abandoned, Accepted, KeyUse, MerchantKey, NewPayment, StoredAnswer
 from paynode.domain.errors import IdempotencyKeyInFlight, PaynodeError, Transient, Unavailable
-from paynode.domain.folding import status_of
+from paynode.domain.folding import status_at_first
 from paynode.domain.money import Money
-from paynode.domain.payment import ChargeOrder, Method, OperationState
+from paynode.domain.payment import Method, OperationKind, PspOrder
+from paynode.domain.psp import Capabilities
 from paynode.domain.reading import PaymentView
 from paynode.domain.route import route
 from paynode.http import idempotency, prefer, representation
@@ -26,21 +27,24 @@ from paynode.http.authentication import Doorman
 from paynode.http.body import read_json
 from paynode.http.context import CONTEXT
 from paynode.http.payment_body import HostedPageBody, PaymentBody, read_payment
+from paynode.http.point_of_sale import PointOfSale, plan_of_pos
 from paynode.http.waiting import Waiters, Watch
+from paynode.http.work import Work
 
 _PATH = "/v1/payments"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Creating:
-    """Accepts payments. `available` are the PSPs that this installation has."""
+    """Accepts payments. `accounts` are the PSPs that this installation has, with what they can do."""
 
     limits: Http
     doorman: Doorman
     acceptor: Acceptor
     accepting: Accepting
-    waiters: Waiters
-    available: Sequence[str]
+    waiters: Waiters[PaymentView]
+    accounts: Mapping[str, Capabilities]
+    point_of_sale: PointOfSale
 
     async def create(self, request: web.Request) -> web.Response:
         """Accept a payment, or answer again for one that was accepted."""
@@ -50,19 +54,27 @@ class Creating:
         raw = await read_json(request, self.limits)
         body, value = read_payment(raw, depth_max=self.limits.json_depth_max)
         use = KeyUse(merchant_id=merchant.merchant_id, path=_PATH, key=key, fingerprint=idempotency.fingerprint(value))
-        plan = plan_of(preference, Method(body.method.type), self.limits)
+        if body.on_timeout is None:
+            request[CONTEXT].is_about(Work.CHECKOUT)
+            plan = plan_of(preference, Method(body.method.type), self.limits)
+        else:
+            plan = plan_of_pos(body, preference)
         payment = self._draft(merchant, use, body, plan)
         request[CONTEXT].extend(plan.wait_s)
         response = await self._accept(payment, plan)
         request[CONTEXT].facts["payment_id"] = response.headers["Location"].rpartition("/")[2]
         return response
 
-    def _draft(self, merchant: MerchantKey, use: KeyUse, body: PaymentBody, plan: Plan) -> NewPayment:
-        view = _view(merchant, body, psp=route(merchant.psps, self.available))
+    def _draft(self, merchant: MerchantKey, use: KeyUse, body: PaymentBody, plan: Plan[PaymentView]) -> NewPayment:
+        way = route(
+            merchant.psps, self.accounts, currency=body.currency, method=Method(body.method.type), kind=_kind(body)
+        )
+        view = _view(merchant, body, psp=way[0])
         customer = body.customer.model_dump(exclude_none=True) if body.customer else None
         return NewPayment(
             view=view,
-            order=self._order(view, body),
+            order=self._order(view, body, plan),
+            route=way,
             use=use,
             command_id=_new_id(),
             event_id=_new_id(),
@@ -70,25 +82,30 @@ class Creating:
             description=body.description,
             in_flight_s=plan.in_flight_s,
             answer=answer_of(view, plan.status, self.limits.base_url) if plan.is_immediate else None,
+            reverse_after_s=plan.wait_s if plan.is_pos else None,
         )
 
-    def _order(self, view: PaymentView, body: PaymentBody) -> ChargeOrder:
+    def _order(self, view: PaymentView, body: PaymentBody, plan: Plan[PaymentView]) -> PspOrder:
         is_hosted = isinstance(body.method, HostedPageBody)
+        # What is reversed when the wait is over is not sent for the first time after it either.
+        deadline_s = plan.wait_s if plan.is_pos else self.limits.payment_deadline_s
         # The PSP sends the customer back to us, and we to the shop: by then we know more than the PSP's page tells.
         come_back = f"{self.limits.base_url}{representation.checkout_path(view.id)}/return"
-        return ChargeOrder(
+        return PspOrder(
             operation_id=_new_id(),
             payment_id=view.id,
             merchant_id=view.merchant_id,
             psp=view.psp,
+            kind=_kind(body),
             money=view.money,
             method=view.method,
             token=None if isinstance(body.method, HostedPageBody) else body.method.token,
             return_url=come_back if is_hosted else None,
             description=body.description or "",
+            give_up_at_ms=int((view.created_at.timestamp() + deadline_s) * 1000),
         )
 
-    async def _accept(self, payment: NewPayment, plan: Plan) -> web.Response:
+    async def _accept(self, payment: NewPayment, plan: Plan[PaymentView]) -> web.Response:
         if payment.answer is not None:
             verdict = await self.acceptor.submit(payment)
             if isinstance(verdict, Accepted):
@@ -96,12 +113,16 @@ class Creating:
             return await self._again(payment.use, plan, verdict)
         # Watched from before the commit: a payment can be final before this request hears of its commit.
         with self.waiters.watch(payment.view.id) as watch:
-            verdict = await self.acceptor.submit(payment)
+            verdict = await self.acceptor.submit(payment, is_pos=plan.is_pos)
+            if isinstance(verdict, Accepted) and plan.is_pos:
+                return await self.point_of_sale.answer(payment.use, payment.view.id, plan, watch)
             if isinstance(verdict, Accepted):
                 return await self._wait(payment.use, plan, watch, payment.view)
         return await self._again(payment.use, plan, verdict)
 
-    async def _again(self, use: KeyUse, plan: Plan, verdict: StoredAnswer | Abandoned | PaynodeError) -> web.Response:
+    async def _again(
+        self, use: KeyUse, plan: Plan[PaymentView], verdict: StoredAnswer | Abandoned | PaynodeError
+    ) -> web.Response:
         """The key has been used before, or the payment was refused."""
         match verdict:
             case StoredAnswer():
@@ -113,16 +134,20 @@ class Creating:
             case _:
                 assert_never(verdict)
 
-    async def _adopt(self, use: KeyUse, plan: Plan, payment_id: str) -> web.Response:
+    async def _adopt(self, use: KeyUse, plan: Plan[PaymentView], payment_id: str) -> web.Response:
         """The request that made the payment is gone: answer in its place."""
         # An immediate answer needs one look at the payment, whose first answer it cannot know.
         plan = replace(plan, wait_s=plan.wait_s or self.limits.hosted_page_wait_s)
         if not await self.accepting.adopt(use, in_flight_s=plan.in_flight_s):
             raise IdempotencyKeyInFlight(1.0)
         with self.waiters.watch(payment_id, look_now=True) as watch:
+            if plan.is_pos:
+                return await self.point_of_sale.answer(use, payment_id, plan, watch)
             return await self._wait(use, plan, watch, None)
 
-    async def _wait(self, use: KeyUse, plan: Plan, watch: Watch, view: PaymentView | None) -> web.Response:
+    async def _wait(
+        self, use: KeyUse, plan: Plan[PaymentView], watch: Watch[PaymentView], view: PaymentView | None
+    ) -> web.Response:
         view = await watch.until(plan.is_enough, within_s=plan.wait_s) or view
         if view is None:
             raise Unavailable("nobody could look at the payment")
@@ -132,7 +157,7 @@ class Creating:
         faster = await self.accepting.store(use, answer)
         return respond(answer, applied(plan.applied)) if faster is None else replay(faster)
 
-    async def _answer_late(self, use: KeyUse, plan: Plan, view: PaymentView) -> web.Response:
+    async def _answer_late(self, use: KeyUse, plan: Plan[PaymentView], view: PaymentView) -> web.Response:
         """202, not stored: a retry waits again, or gets what there is by then."""
         with suppress(Transient):  # the in-flight time passes by itself
             await self.accepting.release(use)
@@ -149,7 +174,7 @@ def _view(merchant: MerchantKey, body: PaymentBody, *, psp: str) -> PaymentView:
         id=_new_id(),
         merchant_id=merchant.merchant_id,
         order_id=body.order_id,
-        status=status_of(method, OperationState.NEW),
+        status=status_at_first(method),
         money=Money(amount=body.amount, currency=body.currency),
         capture=body.capture,
         method=method,
@@ -159,6 +184,12 @@ def _view(merchant: MerchantKey, body: PaymentBody, *, psp: str) -> PaymentView:
         created_at=now,
         updated_at=now,
     )
+
+
+def _kind(body: PaymentBody) -> OperationKind:
+    # At a point of sale it is captured when somebody has been told that it was authorized, and not before.
+    is_apart = body.capture == "manual" or body.on_timeout is not None
+    return OperationKind.AUTHORIZE if is_apart else OperationKind.SALE
 
 
 def _new_id() -> str:

@@ -14,9 +14,12 @@ from aiohttp.typedefs import Handler, Middleware
 from paynode.domain import ids
 from paynode.domain.errors import PaynodeError
 from paynode.http import problem
+from paynode.http.connections import Connection
 from paynode.http.context import CONTEXT, Context
 from paynode.http.problem import Problem
+from paynode.http.shedding import Gate
 from paynode.http.tracing import continued
+from paynode.http.work import work_of
 from paynode.runtime.grouping import GroupFull, GroupStopped
 
 # Nobody's client may make up a new label: a metric would grow without end.
@@ -43,14 +46,22 @@ class Observer(Protocol):
     def crashed(self, error: Exception, *, request_id: str) -> None:
         """A flaw of ours was answered with 500."""
 
+    def shed(self, work: str, reason: str) -> None:
+        """A request was refused because there is too much of its kind."""
 
-def surrounding(observer: Observer, *, deadline_s: float) -> Middleware:
-    """The one middleware. One and not five: each costs every request a call and a frame."""
+
+def surrounding(observer: Observer, *, deadline_s: float, gate: Gate | None = None) -> Middleware:
+    """The one middleware. One and not five: each costs every request a call and a frame.
+
+    `gate` says who comes in; without one everybody does.
+    """
 
     @web.middleware
     async def surround(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         deadline = asyncio.timeout(deadline_s)
+        if isinstance(request.protocol, Connection):
+            request.protocol.was_of_use()
         context = Context(
             request_id=ids.public("req", str(uuid_utils.uuid7())),
             trace=continued(request.headers.getall("traceparent", [])),
@@ -59,7 +70,7 @@ def surrounding(observer: Observer, *, deadline_s: float) -> Middleware:
         request[CONTEXT] = context
         status = _CLIENT_WENT_AWAY
         try:
-            response = await _answer(request, handler, context, observer)
+            response = await _answer(request, handler, context, observer, gate)
             status = response.status
         finally:
             route, method = _route(request), request.method if request.method in _METHODS else "other"
@@ -72,16 +83,24 @@ def surrounding(observer: Observer, *, deadline_s: float) -> Middleware:
     return surround
 
 
-async def _answer(request: web.Request, handler: Handler, context: Context, observer: Observer) -> web.StreamResponse:
+async def _answer(
+    request: web.Request, handler: Handler, context: Context, observer: Observer, gate: Gate | None
+) -> web.StreamResponse:
     try:
-        async with context.deadline:
-            return await handler(request)
+        if gate is None:
+            async with context.deadline:
+                return await handler(request)
+        with gate.admitted(work_of(request)) as context.admission:
+            async with context.deadline:
+                return await handler(request)
     except Exception as error:  # the outermost place: what is not ours to answer is raised again
         if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
             raise  # the client went away: nobody reads an answer
         found = _problem(error, context)
         if found.status == 500:
             observer.crashed(error, request_id=context.request_id)
+        if isinstance(error, GroupFull) and context.admission is not None:
+            observer.shed(context.admission.work, "group")
         context.facts["code"] = found.code
         return found.response(context.request_id)
 
@@ -112,5 +131,7 @@ def _dress(response: web.StreamResponse, context: Context) -> None:
     headers = response.headers
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
+    if context.admission is not None:
+        headers.update(context.admission.fields)
     headers["Request-Id"] = context.request_id
     headers["traceparent"] = context.trace.traceparent

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import orjson
 from aiohttp import web
 
 from paynode.domain import ids
-from paynode.domain.payment import Method, Status
-from paynode.domain.reading import LedgerLine, PaymentView, TimelineEvent, WalletView
+from paynode.domain.payment import Method, OperationKind, OperationState, Status
+from paynode.domain.reading import LedgerLine, OperationView, PaymentView, TimelineEvent, WalletView
 
 JsonObject = dict[str, object]
+
+# Merchants see fewer words than we have states: a PSP that says no, and one that nobody reached in time, are a failure.
+_OPERATION_STATUS: Final = {
+    OperationState.NEW: "pending",
+    OperationState.PENDING: "pending",
+    OperationState.UNKNOWN: "unknown",
+    OperationState.REVIEW: "review",
+    OperationState.APPROVED: "succeeded",
+    OperationState.DECLINED: "failed",
+    OperationState.EXPIRED: "failed",
+    OperationState.FAILED: "failed",
+    OperationState.REVERSED: "reversed",
+}
 
 
 def instant(at: datetime) -> str:
@@ -23,6 +37,13 @@ def instant(at: datetime) -> str:
 def path_of(payment_id: str) -> str:
     """Where a payment is."""
     return f"/v1/payments/{ids.public(ids.PAYMENT, payment_id)}"
+
+
+def operation_path(view: OperationView) -> str:
+    """Where an operation on a payment is."""
+    if view.kind == OperationKind.REFUND:
+        return f"{path_of(view.payment.id)}/refunds/{ids.public(ids.REFUND, view.id)}"
+    return f"{path_of(view.payment.id)}/operations/{ids.public(ids.OPERATION, view.id)}"
 
 
 def checkout_path(payment_id: str) -> str:
@@ -62,6 +83,60 @@ def payment(view: PaymentView, base_url: str) -> JsonObject:
         "created_at": instant(view.created_at),
         "updated_at": instant(view.updated_at),
     }
+
+
+def refund(view: OperationView) -> JsonObject:
+    """A refund; `amount` is null while nobody has decided how much "the rest" is."""
+    return {
+        "id": ids.public(ids.REFUND, view.id),
+        "object": "refund",
+        "payment_id": ids.public(ids.PAYMENT, view.payment.id),
+        "status": _operation_status(view),
+        "amount": view.amount,
+        "currency": view.payment.money.currency,
+        "reason": view.reason or None,
+        "failure_reason": _failure_reason(view),
+        "psp_reference": view.psp_reference,
+        "created_at": instant(view.created_at),
+        "updated_at": instant(view.updated_at),
+    }
+
+
+def operation(view: OperationView) -> JsonObject:
+    """A capture, void or cancel."""
+    return {
+        "id": ids.public(ids.OPERATION, view.id),
+        "object": "operation",
+        "kind": view.kind,
+        "payment_id": ids.public(ids.PAYMENT, view.payment.id),
+        "status": _operation_status(view),
+        "amount": view.amount,
+        "currency": view.payment.money.currency,
+        "final": view.is_final_capture,
+        "failure_reason": _failure_reason(view),
+        "psp_reference": view.psp_reference,
+        "created_at": instant(view.created_at),
+        "updated_at": instant(view.updated_at),
+    }
+
+
+def payment_after(view: OperationView, base_url: str) -> JsonObject:
+    """The payment as it is, with what was asked about it: a capture that the PSP declined does not show otherwise."""
+    return payment(view.payment, base_url) | {"operation": operation(view)}
+
+
+def _operation_status(view: OperationView) -> str:
+    if view.refusal is not None:
+        return "failed"
+    return "pending" if view.state is None else _OPERATION_STATUS[view.state]
+
+
+def _failure_reason(view: OperationView) -> str | None:
+    if view.refusal is not None:
+        return view.refusal
+    if _operation_status(view) not in ("failed", "reversed"):
+        return None  # an earlier answer said no, and a later one knew better
+    return view.failure_reason or None
 
 
 def event(entry: TimelineEvent) -> JsonObject:

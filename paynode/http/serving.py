@@ -27,26 +27,30 @@ Loop = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """Where the ports really are: a configured port of 0 means any."""
+    """Where the ports really are (a configured port of 0 means any), and who counts the connections."""
 
     url: str
     admin_url: str
+    door: Door
 
 
 @asynccontextmanager
 async def serving(settings: Settings, ingress: Ingress, readiness: Readiness) -> AsyncIterator[Served]:
     """The ingress and its admin port, until the end of the block."""
     async with (
-        _kept_running(ingress.announcer.run, ingress.acceptor.run, ingress.waiters.run),
+        _kept_running(
+            ingress.announcer.run, ingress.acceptor.run, ingress.waiters.run, ingress.decisions.run, ingress.gate.run
+        ),
         # The admin port is first and last: whoever watches sees the draining.
         serving_admin(settings.admin.host, settings.admin.port, readiness) as admin_url,
-        _listening(settings, ingress) as url,
+        _listening(settings, ingress) as (url, door),
     ):
         try:
-            yield Served(url=url, admin_url=admin_url)
+            yield Served(url=url, admin_url=admin_url, door=door)
         finally:
             readiness.is_draining = True
             ingress.waiters.stop()
+            ingress.decisions.stop()
 
 
 @asynccontextmanager
@@ -81,13 +85,12 @@ async def _run(loop: Loop, scope: anyio.CancelScope) -> None:
 
 
 @asynccontextmanager
-async def _listening(settings: Settings, ingress: Ingress) -> AsyncIterator[str]:
+async def _listening(settings: Settings, ingress: Ingress) -> AsyncIterator[tuple[str, Door]]:
     runner = web.AppRunner(ingress.app, handle_signals=False, shutdown_timeout=_DRAIN_S)
-    async with (
-        _running(runner) as server,
-        _bound(Door(server, settings.http), settings.http.host, settings.http.port) as url,
-    ):
-        yield url
+    async with _running(runner) as server:
+        door = Door(server, settings.http)
+        async with _bound(door, settings.http.host, settings.http.port) as url:
+            yield url, door
 
 
 @asynccontextmanager

@@ -1,40 +1,48 @@
-"""Requests that wait for a payment to change.
+"""Requests that wait for something to change: a payment, or what was asked about one.
 
-They hear of it in two ways: a notice (fast, and it may get lost), and a poll of all waiting payments in one query (the
-only way while Redis is away). Neither carries the payment: both lead to the same read.
+They hear of it in two ways: a notice (fast, and it may get lost), and a poll of all that is waited for in one query
+(the only way while Redis is away). Neither carries what has changed: both lead to the same read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
 
 from paynode.domain.errors import Transient
-from paynode.domain.reading import PaymentView
 from paynode.domain.road import Change
 
 
-class Looking(Protocol):
-    """Where payments are looked at."""
+class Watched(Protocol):
+    """What can be waited for: `version` rises with every change of it."""
 
-    async def payments_by_id(self, ids: Sequence[str]) -> Sequence[PaymentView]:
-        """Those that exist, in no order. Raises: Unavailable."""
+    @property
+    def id(self) -> str: ...
+    @property
+    def version(self) -> int: ...
 
 
-class Watch:
-    """One waiter's view of one payment."""
+View = TypeVar("View", bound=Watched)
+
+# Looks at those of the ids that exist, in no order. Raises: Unavailable.
+Look: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[View]]]
+
+
+class Watch(Generic[View]):
+    """One waiter's view of one thing."""
 
     def __init__(self) -> None:
-        self.latest: PaymentView | None = None
+        self.latest: View | None = None
         self._news = anyio.Event()
         self._is_over = False
 
-    async def until(self, is_enough: Callable[[PaymentView], bool], *, within_s: float) -> PaymentView | None:
-        """The payment as soon as it is enough; else as it is when the time is up or the ingress stops.
+    async def until(self, is_enough: Callable[[View], bool], *, within_s: float) -> View | None:
+        """What is waited for as soon as it is enough; else as it is when the time is up or the ingress stops.
 
         None: nobody could look at it.
         """
@@ -45,11 +53,16 @@ class Watch:
                 await self._news.wait()
         return self.latest
 
-    def tell(self, view: PaymentView) -> None:
-        """The payment was looked at. Reads may overtake each other: an older version is no news."""
+    def tell(self, view: View) -> None:
+        """It was looked at. Reads may overtake each other: an older version is no news."""
         if self.latest is None or view.version >= self.latest.version:
             self.latest = view
             self._news.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the ingress stops: nothing is waited for any longer."""
+        return self._is_over
 
     def end(self) -> None:
         """Nobody waits any longer."""
@@ -57,42 +70,49 @@ class Watch:
         self._news.set()
 
 
-class Waiters:
-    """All requests that wait, by payment."""
+class Waiters(Generic[View]):
+    """All requests that wait, by the id of what they wait for."""
 
-    def __init__(self, looking: Looking, *, poll_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._looking = looking
+    def __init__(self, look: Look[View], *, poll_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._look_at = look
         self._poll_s = poll_s
         self._clock = clock
-        self._watches: dict[str, set[Watch]] = {}
+        self._watches: dict[str, set[Watch[View]]] = {}
+        # Notices name a payment: which of the watched ids each is about.
+        self._about: defaultdict[str, set[str]] = defaultdict(set)
         self._noticed: set[str] = set()
         self._stirred = anyio.Event()
         self._is_stopped = False
 
     @contextmanager
-    def watch(self, payment_id: str, *, look_now: bool = False) -> Iterator[Watch]:
-        """Hear of a payment. Begin before it can change: `look_now` is for one that has existed before."""
-        watch = Watch()
+    def watch(self, watched_id: str, *, payment_id: str | None = None, look_now: bool = False) -> Iterator[Watch[View]]:
+        """Hear of something. Begin before it can change: `look_now` is for what has existed before.
+
+        `payment_id` is the payment that it belongs to, unless it is one.
+        """
+        watch, about = Watch[View](), payment_id or watched_id
         if self._is_stopped:
             watch.end()
-        self._watches.setdefault(payment_id, set()).add(watch)
+        self._watches.setdefault(watched_id, set()).add(watch)
+        self._about[about].add(watched_id)
         if look_now:
-            self._notice(payment_id)
+            self._notice({watched_id})
         try:
             yield watch
         finally:
-            self._watches[payment_id].discard(watch)
-            if not self._watches[payment_id]:
-                del self._watches[payment_id]
+            self._watches[watched_id].discard(watch)
+            if not self._watches[watched_id]:
+                del self._watches[watched_id]
+                self._forget(about, watched_id)
 
     def changed(self, change: Change) -> None:
         """A notice came; most are about payments that nobody here waits for."""
-        if self.is_watched(change.payment_id):
-            self._notice(change.payment_id)
+        if change.payment_id in self._about:
+            self._notice(self._about[change.payment_id])
 
-    def is_watched(self, payment_id: str) -> bool:
-        """Whether anybody waits for the payment."""
-        return payment_id in self._watches
+    def is_watched(self, watched_id: str) -> bool:
+        """Whether anybody waits for it."""
+        return watched_id in self._watches
 
     def stop(self) -> None:
         """Let everybody who waits answer with what there is; later ones do not wait at all."""
@@ -112,8 +132,13 @@ class Waiters:
                 poll_at = self._clock() + self._poll_s
             await self._look(self._take(is_poll=is_poll))
 
-    def _notice(self, payment_id: str) -> None:
-        self._noticed.add(payment_id)
+    def _forget(self, about: str, watched_id: str) -> None:
+        self._about[about].discard(watched_id)
+        if not self._about[about]:
+            del self._about[about]
+
+    def _notice(self, watched_ids: set[str]) -> None:
+        self._noticed |= watched_ids
         self._stirred.set()
 
     def _take(self, *, is_poll: bool) -> list[str]:
@@ -126,7 +151,7 @@ class Waiters:
         if not due:
             return
         try:
-            views = await self._looking.payments_by_id(due)
+            views = await self._look_at(due)
         except Transient:
             return  # the next poll looks again: whoever waits has a deadline of its own
         for view in views:

@@ -39,6 +39,9 @@ HTTP_REQUESTS: Final = Counter(
 HTTP_SECONDS: Final = Histogram(
     "paynode_http_request_seconds", "How long do clients wait for an answer?", ("route",), buckets=_SECONDS
 )
+HTTP_SHED: Final = Counter(
+    "paynode_http_shed_total", "How many requests of which class were too many, and by what?", ("class", "reason")
+)
 
 PSP_CALL_SECONDS: Final = Histogram(
     "paynode_psp_call_seconds",
@@ -46,11 +49,31 @@ PSP_CALL_SECONDS: Final = Histogram(
     ("psp", "operation", "outcome"),
     buckets=_SECONDS,
 )
-PSP_RETRIES: Final = Counter("paynode_psp_retries_total", "How often is a PSP asked again?", ("psp",))
+PSP_RETRIES: Final = Counter(
+    "paynode_psp_retries_total", "How often is a PSP asked again for what was never sent to it?", ("psp",)
+)
+PSP_REFUSED: Final = Counter(
+    "paynode_psp_refused_total",
+    "How many calls did a guard refuse or put off, and why?",
+    ("psp", "operation", "reason"),
+)
 PSP_BREAKER: Final = Gauge(
     "paynode_psp_breaker_state", "Is a PSP being called? 0 closed, 1 half-open, 2 open", ("psp", "operation")
 )
 PSP_IN_FLIGHT: Final = Gauge("paynode_psp_in_flight", "How many calls are under way at a PSP?", ("psp",))
+
+FRAUD_CHECK_SECONDS: Final = Histogram(
+    "paynode_fraud_check_seconds",
+    "How long does the fraud check take, and what does it say?",
+    ("opinion",),
+    buckets=_SECONDS,
+)
+FRAUD_SCREENED: Final = Counter(
+    "paynode_fraud_screened_total", "What became of charges before they were sent?", ("verdict",)
+)
+FRAUD_SETTLED: Final = Counter(
+    "paynode_fraud_settled_total", "What became of charges about which the check answered later?", ("result",)
+)
 
 BATCH_SIZE: Final = Histogram("paynode_batch_size", "How many messages does one transaction carry?", buckets=_BATCH)
 BATCH_SECONDS: Final = Histogram(

@@ -10,16 +10,19 @@ import structlog
 from paynode.domain.attempts import Conclusion
 from paynode.domain.batch import Lease
 from paynode.domain.census import Census, OnRoad, Waiting
-from paynode.domain.deciding import CommandKind
 from paynode.domain.ids import PAYMENT, public
 from paynode.domain.message import DeadLetter
 from paynode.domain.ownership import Taken
 from paynode.domain.psp import Answer
+from paynode.domain.screening import Judgement, Question, Screened, Settled
 from paynode.observability.metrics import (
     BATCH_SECONDS,
     BATCH_SIZE,
     DEAD_LETTERS,
     DEAD_LETTERS_KEPT,
+    FRAUD_CHECK_SECONDS,
+    FRAUD_SCREENED,
+    FRAUD_SETTLED,
     OLDEST_UNKNOWN_SECONDS,
     OLDEST_UNPROCESSED_SECONDS,
     PARKED,
@@ -28,6 +31,7 @@ from paynode.observability.metrics import (
     PSP_BREAKER,
     PSP_CALL_SECONDS,
     PSP_IN_FLIGHT,
+    PSP_REFUSED,
     PSP_RETRIES,
     REDIS_AWAY,
     STREAM_ENTRIES,
@@ -113,15 +117,21 @@ class Observer:
         outcome = answer.outcome if answer is not None else "not_found"
         PSP_CALL_SECONDS.labels(psp, operation, outcome).observe(seconds)
 
+    def refused(self, psp: str, operation: str, reason: str) -> None:
+        """A call was not made: a guard said no, or later."""
+        PSP_REFUSED.labels(psp, operation, reason).inc()
+
+    def retrying(self, psp: str) -> None:
+        """What was not sent before is tried again."""
+        PSP_RETRIES.labels(psp).inc()
+
     def breaker_is(self, psp: str, operation: str, state: str) -> None:
-        """The state of a breaker after a call."""
+        """The state of a breaker after a call, or after an operator's word."""
         PSP_BREAKER.labels(psp, operation).set(_BREAKER[state])
 
     def concluded(self, psp: str, conclusion: Conclusion) -> None:
         """A command ended: the canonical line of a delivery."""
         answer, order = conclusion.answer, conclusion.command.order
-        if conclusion.command.kind is CommandKind.INQUIRE:
-            PSP_RETRIES.labels(psp).inc()
         self._log.info(
             "command_concluded",
             psp=psp,
@@ -148,6 +158,31 @@ class Observer:
         """What is in hand was not renewed this time."""
         self._log.warning("upkeep_failed", error=str(error))
 
+    # -- fraud check ----------------------------------------------------------------------------------------------
+
+    def fraud_checked(self, judgement: Judgement, seconds: float) -> None:
+        """The check was asked, or its breaker said no."""
+        FRAUD_CHECK_SECONDS.labels(judgement.opinion).observe(seconds)
+
+    def screened(self, screened: Screened) -> None:
+        """A charge has its verdict; the payment's line tells of it."""
+        FRAUD_SCREENED.labels(screened.verdict).inc()
+
+    def screening_settled(self, question: Question, settled: Settled) -> None:
+        """A charge that went unscreened, or was held, has its answer."""
+        FRAUD_SETTLED.labels(settled).inc()
+        tell = self._log.warning if settled in (Settled.MARKED, Settled.REFUSED) else self._log.info
+        tell(
+            "screening_settled",
+            payment_id=public(PAYMENT, question.payment_id),
+            operation_id=question.operation_id,
+            outcome=settled,
+        )
+
+    def rescreening_failed(self, error: Exception) -> None:
+        """A sweep of what is owed broke off; the next one begins anew."""
+        self._log.warning("rescreening_failed", error=str(error))
+
     # -- Redis ----------------------------------------------------------------------------------------------------
 
     def is_away(self, is_away: bool, /) -> None:
@@ -168,6 +203,26 @@ class Observer:
     def sweep_failed(self, error: Exception) -> None:
         """A sweep broke off; the next one begins anew."""
         self._log.warning("sweep_failed", error=str(error))
+
+    # -- callbacks kept aside -------------------------------------------------------------------------------------
+
+    def matched(self, callbacks: int) -> None:
+        """Callbacks that had named nothing we knew have found their payments."""
+        self._log.warning("callbacks_matched", count=callbacks)
+
+    def matching_failed(self, error: Exception) -> None:
+        """A round over them broke off; the next one begins anew."""
+        self._log.warning("matching_failed", error=str(error))
+
+    # -- points of sale -------------------------------------------------------------------------------------------
+
+    def reversed_overdue(self, count: int) -> None:
+        """Payments whose ingress died while somebody waited are being reversed."""
+        self._log.warning("overdue_reversed", count=count)
+
+    def reversing_failed(self, error: Exception) -> None:
+        """A sweep for them broke off; the next one begins anew."""
+        self._log.warning("reversing_failed", error=str(error))
 
     # -- dead letters ---------------------------------------------------------------------------------------------
 

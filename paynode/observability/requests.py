@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import structlog
 
 from paynode.observability.logging import failure
-from paynode.observability.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from paynode.observability.metrics import HTTP_REQUESTS, HTTP_SECONDS, HTTP_SHED
 
 
 class RequestLog:
@@ -27,3 +27,7 @@ class RequestLog:
     def crashed(self, error: Exception, *, request_id: str) -> None:
         """A request ended in a flaw of ours."""
         self._log.error("crashed", request_id=request_id, **failure(error))
+
+    def shed(self, work: str, reason: str) -> None:
+        """A request was refused because there is too much of its kind; its own line tells the rest."""
+        HTTP_SHED.labels(work, reason).inc()

@@ -13,3 +13,7 @@ class CallbackRefused(Exception):
     def __init__(self, code: RefusalCode) -> None:
         super().__init__(code)
         self.code: RefusalCode = code
+
+
+class Unavailable(Exception):
+    """What the PSP was asked for did not come; the text is the reason, in the words of an Answer's."""

@@ -5,42 +5,97 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-import orjson
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from paynode.domain.psp import Answer, Callback, Outcome, PspRequest
-from paynode.psp.errors import CallbackRefused
-from paynode.psp.sim_words import Charge, Event, Found, Refusal, Session, final_word, unknown
+from paynode.domain.payment import OperationKind, PspOrder
+from paynode.domain.psp import Answer, Callback, Capabilities, Outcome, PspRequest, SettlementLine
+from paynode.psp.errors import CallbackRefused, Unavailable
+from paynode.psp.sim_requests import request_of
+from paynode.psp.sim_words import (
+    AnyObject,
+    Event,
+    Found,
+    Heading,
+    Refusal,
+    ReportPage,
+    final_word,
+    is_event_for_us,
+    unknown,
+)
 from paynode.psp.transport import NoReply, PspTransport, Reply
 
-_CHARGES = "/v1/charges"
-_SESSIONS = "/v1/sessions"
-_OPERATIONS = "/v1/operations"
+_OPERATIONS: Final = "/v1/operations"
+_SETTLEMENT: Final = "/settlement"
+
+# Lines of the report in one answer: some 250 bytes each, well below what an answer may have.
+_PAGE_LINES: Final = 200
+# Seconds for one page of the report: nobody waits for it.
+_PAGE_DEADLINE_S: Final = 20.0
 
 # Seconds by which a signature's time may differ from ours, both ways: room for clocks and slow networks,
 # little for a replay.
-_SIGNATURE_TOLERANCE_S = 300
+_SIGNATURE_TOLERANCE_S: Final = 300
 
-_SIGNATURE = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})")
+_SIGNATURE: Final = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})")
 
-# Refusals that the PSP documents as final: nothing was charged and the same request never will be. Any other
+# Refusals that the PSP documents as final: nothing was done and the same request never will be. Any other
 # error, those about the key among them, may hide a charge.
-_FINAL_REFUSALS = frozenset({"token_unknown", "body_invalid", "currency_unknown"})
+_FINAL_REFUSALS: Final = frozenset(
+    {
+        *("token_unknown", "body_invalid", "currency_unknown", "charge_unknown", "session_unknown"),
+        *("amount_exceeds_authorized", "amount_exceeds_captured", "currency_mismatch", "nothing_captured"),
+        *("not_capturable", "authorization_voided", "authorization_expired", "charge_reversed"),
+        *("already_paid", "already_declined", "already_expired"),
+    }
+)
+# It was done before: by us, if the PSP shows it under our reference.
+_DONE_BEFORE: Final = {
+    (OperationKind.CAPTURE, "already_captured"),
+    (OperationKind.REFUND, "already_refunded"),
+}
+# What was asked for is so, whoever brought it about, and no money moved by it.
+_IS_SO: Final = {
+    (OperationKind.VOID, "already_voided"),
+    (OperationKind.CANCEL, "already_canceled"),
+}
+# There is nothing left to void.
+_FINAL_OF_VOID: Final = (OperationKind.VOID, "already_captured")
+
+_ANY_OBJECT: Final[TypeAdapter[AnyObject]] = TypeAdapter(AnyObject)
 
 
 class SimPsp:
-    """The simulator as the gateway sees it."""
-
-    name = "sim"
+    """An account at the simulator as the gateway sees it."""
 
     def __init__(
-        self, *, url: str, api_key: str, webhook_secret: str, idempotent_for_s: float, concurrency: int
+        self,
+        *,
+        name: str,
+        url: str,
+        api_key: str,
+        webhook_secret: str,
+        idempotent_for_s: float,
+        settle_s: float,
+        concurrency: int,
     ) -> None:
-        self.idempotent_for_s = idempotent_for_s
+        self.name = name
+        self.capabilities = Capabilities(
+            has_page=True,
+            has_token=True,
+            can_authorize=True,
+            can_capture_partially=True,
+            can_capture_repeatedly=True,
+            can_refund_partially=True,
+            can_cancel_page=True,
+            is_callback_binding=True,
+            idempotent_for_s=idempotent_for_s,
+            settle_s=settle_s,
+        )
         self._webhook_secret = webhook_secret.encode()
         self._transport = PspTransport(url, headers={"Authorization": f"Bearer {api_key}"}, concurrency=concurrency)
 
@@ -53,21 +108,11 @@ class SimPsp:
     ) -> None:
         await self._transport.__aexit__(kind, error, trace)
 
-    def prepare_charge(
-        self, *, operation_id: str, amount: int, currency: str, token: str, description: str
-    ) -> PspRequest:
-        """A sale on a token."""
-        return _request(_CHARGES, operation_id, amount=amount, currency=currency, token=token, description=description)
+    def prepare(self, order: PspOrder) -> PspRequest:
+        """The bytes that ask for an operation."""
+        return request_of(order)
 
-    def prepare_session(
-        self, *, operation_id: str, amount: int, currency: str, return_url: str, description: str
-    ) -> PspRequest:
-        """A sale on a payment page."""
-        return _request(
-            _SESSIONS, operation_id, amount=amount, currency=currency, return_url=return_url, description=description
-        )
-
-    async def send(self, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
+    async def send(self, order: PspOrder, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
         """Send the stored bytes once; both instants are of `time.monotonic()`. Every error is an Answer."""
         reply = await self._transport.post(
             request.path,
@@ -82,15 +127,15 @@ class SimPsp:
             case NoReply():
                 return unknown(reply.reason)
             case Reply(status=200 | 201):
-                return _created(request, reply.body)
-            case Reply(status=400 | 402):
-                return _refused(reply)
+                return _created(order, reply.body)
+            case Reply(status=400 | 402 | 404 | 409):
+                return await self._refused(order, reply, deadline)
             case Reply():
                 return unknown(f"http_{reply.status}")
 
-    async def find(self, our_reference: str, *, deadline: float) -> Answer | None:
+    async def find(self, order: PspOrder, *, deadline: float) -> Answer | None:
         """Ask what became of an operation. None: the PSP never saw it. UNKNOWN: the question went unanswered."""
-        reply = await self._transport.get(_OPERATIONS, {"reference": our_reference}, deadline=deadline)
+        reply = await self._transport.get(_OPERATIONS, {"reference": order.operation_id}, deadline=deadline)
         if isinstance(reply, NoReply):
             return unknown(reply.reason)
         if reply.status != 200:
@@ -99,23 +144,64 @@ class SimPsp:
             found = Found.model_validate_json(reply.body).data
         except ValidationError:
             return unknown("answer_invalid")
-        if any(item.reference != our_reference for item in found):
+        if not all(item.is_about(order) for item in found):
             return unknown("answer_invalid")
         return final_word(found)
 
-    def parse_callback(self, headers: Mapping[str, str], raw: bytes, *, now_s: float) -> Callback:
-        """Believe a callback by its signature over the raw bytes, then read it.
+    def parse_callback(self, headers: Mapping[str, str], raw: bytes, *, now_s: float) -> Callback | None:
+        """Believe a callback by its signature over the raw bytes, then read it. None: it tells of no operation.
 
         Raises: CallbackRefused.
         """
         self._verify(headers, raw, now_s)
         try:
+            if not is_event_for_us(Heading.model_validate_json(raw).type):
+                return None
             event = Event.model_validate_json(raw)
         except ValidationError as error:
             raise CallbackRefused("malformed") from error
         if event.type != f"{event.data.object}.{event.data.status}":
             raise CallbackRefused("malformed")
         return Callback(event_id=event.id, our_reference=event.data.reference, answer=event.data.answer())
+
+    async def settlement(self, since: datetime, until: datetime) -> AsyncIterator[SettlementLine]:
+        """The lines of the report with `since` <= at < `until`, oldest first. Raises: Unavailable."""
+        query = {"from": _iso(since), "to": _iso(until), "limit": str(_PAGE_LINES)}
+        while True:
+            page = await self._page(query)
+            for one in page.data:
+                yield one.line()
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
+
+    async def _page(self, query: dict[str, str]) -> ReportPage:
+        reply = await self._transport.get(_SETTLEMENT, query, timeout_s=_PAGE_DEADLINE_S)
+        if isinstance(reply, NoReply):
+            raise Unavailable(reply.reason)
+        if reply.status != 200:
+            raise Unavailable(f"http_{reply.status}")
+        try:
+            return ReportPage.model_validate_json(reply.body)
+        except ValidationError as error:
+            raise Unavailable("answer_invalid") from error
+
+    async def _refused(self, order: PspOrder, reply: Reply, deadline: float) -> Answer:
+        """A refusal: what is documented as final, and what may be so because of us."""
+        try:
+            code = Refusal.model_validate_json(reply.body).error.code
+        except ValidationError:
+            # A proxy in between can say 404 or 409 too, of nothing that the PSP knows.
+            return unknown("answer_invalid" if reply.status in (400, 402) else f"http_{reply.status}")
+        if (order.kind, code) in _IS_SO:
+            return Answer(outcome=Outcome.APPROVED, reason=code)
+        if (order.kind, code) in _DONE_BEFORE:
+            found = await self.find(order, deadline=deadline)
+            # Not found is no proof yet: an inquiry may lag behind what is done.
+            return found or Answer(outcome=Outcome.UNKNOWN, reason=code)
+        if reply.status == 402 or code in _FINAL_REFUSALS or (order.kind, code) == _FINAL_OF_VOID:
+            return Answer(outcome=Outcome.DECLINED, reason=code)
+        return unknown(code if reply.status == 400 else f"http_{reply.status}")
 
     def _verify(self, headers: Mapping[str, str], raw: bytes, now_s: float) -> None:
         signatures = [value for name, value in headers.items() if name.lower() == "sim-signature"]
@@ -132,28 +218,14 @@ class SimPsp:
             raise CallbackRefused("stale")
 
 
-def _request(path: str, operation_id: str, **content: str | int) -> PspRequest:
-    body = orjson.dumps({"reference": operation_id} | content, option=orjson.OPT_SORT_KEYS)
-    return PspRequest(path=path, body=body, idempotency_key=operation_id)
-
-
-def _created(request: PspRequest, body: bytes) -> Answer:
+def _created(order: PspOrder, body: bytes) -> Answer:
     """The answer to a request; an amount that differs is passed on as it is: the domain compares."""
-    model = Charge if request.path == _CHARGES else Session
     try:
-        said = model.model_validate_json(body)
+        said = _ANY_OBJECT.validate_json(body)
     except ValidationError:
         return unknown("answer_invalid")
-    if said.reference != request.idempotency_key:
-        return unknown("answer_invalid")
-    return said.answer()
+    return said.answer() if said.is_about(order) else unknown("answer_invalid")
 
 
-def _refused(reply: Reply) -> Answer:
-    try:
-        code = Refusal.model_validate_json(reply.body).error.code
-    except ValidationError:
-        return unknown("answer_invalid")
-    if reply.status == 402 or code in _FINAL_REFUSALS:
-        return Answer(outcome=Outcome.DECLINED, reason=code)
-    return unknown(code)
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat()

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from paynode.domain.psp import Answer, Outcome
+from paynode.domain.payment import Method, OperationKind, PspOrder
+from paynode.domain.psp import Answer, Outcome, SettlementKind, SettlementLine
 
 _Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 _Word = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
+_Reference = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,100}$")]
+_Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 _Int64 = Annotated[int, Field(ge=0, lt=2**63)]
+
+_OUTCOMES: Final = {
+    "approved": Outcome.APPROVED,
+    "declined": Outcome.DECLINED,
+    "expired": Outcome.EXPIRED,  # an authorization that lapsed
+    "reversed": Outcome.REVERSED,
+    "failed": Outcome.REVERSED,  # a refund that was approved and did not arrive
+}
+
+# The simulator's own name of each kind.
+_OBJECTS: Final = {kind: kind.value for kind in OperationKind} | {OperationKind.SALE: "charge"}
+
+# An inquiry's objects, the one that says most first: money that is still there, then money that was.
+_RANKS: Final = ("approved", "reversed", "failed", "expired", "declined")
 
 
 class _Said(BaseModel):
@@ -22,41 +39,54 @@ class _Said(BaseModel):
 
 class _Object(_Said):
     id: _Id
-    reference: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,100}$")]
+    reference: _Reference
     amount: _Int64
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    currency: _Currency
     created_ms: _Int64
 
 
-class Charge(_Object):
-    object: Literal["charge"]
-    status: Literal["approved", "declined"]
-    decline_code: _Word | None
+class Entry(_Object):
+    """An operation that the PSP decided, and what has become of it since; `changed_ms` says when."""
+
+    object: Literal["charge", "authorize", "capture", "void", "refund", "cancel"]
+    status: Literal["approved", "declined", "expired", "reversed", "failed"]
+    decline_code: _Word | None = None
+    changed_ms: _Int64 | None = None
+
+    def is_about(self, order: PspOrder) -> bool:
+        return self.reference == order.operation_id and self.object == _OBJECTS[order.kind]
 
     def answer(self) -> Answer:
-        is_approved = self.status == "approved"
         return Answer(
-            outcome=Outcome.APPROVED if is_approved else Outcome.DECLINED,
+            outcome=_OUTCOMES[self.status],
             reference=self.id,
             amount=self.amount,
             currency=self.currency,
-            reason="" if is_approved else self.decline_code or "declined",
-            psp_at_ms=self.created_ms,
+            reason="" if self.status == "approved" else self.decline_code or self.status,
+            psp_at_ms=self.created_ms if self.changed_ms is None else self.changed_ms,
         )
 
 
 class Session(_Object):
+    """A payment page. Of one that was paid or declined its charge is the outcome, and must be shown too."""
+
     object: Literal["session"]
-    status: Literal["open", "approved", "declined", "expired"]
+    status: Literal["open", "approved", "declined", "expired", "canceled"]
     expires_ms: _Int64
+    changed_ms: _Int64 | None = None
     url: Annotated[str, Field(pattern=r"^https?://[\x21-\x7e]{1,2000}$")] | None = None
 
+    def is_about(self, order: PspOrder) -> bool:
+        is_paid_on_page = order.method is Method.HOSTED_PAGE and order.charge_id is None
+        return self.reference == order.operation_id and is_paid_on_page
+
     def answer(self) -> Answer:
-        """Only an open or expired page is an outcome; of a closed one the charge is, and it must be shown too."""
-        if self.status == "expired":
-            outcome, at_ms = Outcome.EXPIRED, self.expires_ms
-        elif self.status == "open" and self.url is not None:
+        if self.status == "open" and self.url is not None:
             outcome, at_ms = Outcome.PENDING, self.created_ms
+        elif self.status == "expired":
+            outcome, at_ms = Outcome.EXPIRED, self.expires_ms
+        elif self.status == "canceled":
+            outcome, at_ms = Outcome.EXPIRED, self.changed_ms or self.created_ms
         else:
             return unknown("answer_invalid")
         return Answer(
@@ -65,12 +95,12 @@ class Session(_Object):
             amount=self.amount,
             currency=self.currency,
             page_url=self.url if outcome is Outcome.PENDING else None,
-            reason="session_expired" if outcome is Outcome.EXPIRED else "",
+            reason="" if outcome is Outcome.PENDING else f"session_{self.status}",
             psp_at_ms=at_ms,
         )
 
 
-AnyObject = Annotated[Charge | Session, Field(discriminator="object")]
+AnyObject = Annotated[Entry | Session, Field(discriminator="object")]
 
 
 class Found(_Said):
@@ -79,8 +109,14 @@ class Found(_Said):
 
 class Event(_Said):
     id: _Id
-    type: Literal["charge.approved", "charge.declined", "session.expired"]
+    type: Annotated[str, Field(pattern=r"^[a-z_]{1,64}\.[a-z_]{1,64}$")]
     data: AnyObject
+
+
+class Heading(_Said):
+    """As much of an event as can be read of one that is not for us."""
+
+    type: str
 
 
 class _Error(_Said):
@@ -91,13 +127,53 @@ class Refusal(_Said):
     error: _Error
 
 
-def final_word(found: Sequence[Charge | Session]) -> Answer | None:
-    """What an inquiry says: an approved charge is the last word, then a declined one, then the state of the page."""
+class ReportLine(_Said):
+    psp_reference: _Id
+    our_reference: _Reference | None
+    kind: Literal["sale", "capture", "refund", "reversal", "refund_failure", "fee"]
+    amount: _Int64
+    currency: _Currency
+    at_ms: _Int64
 
-    def rank(item: Charge | Session) -> int:
-        if isinstance(item, Session):
-            return 2
-        return 0 if item.status == "approved" else 1
+    def line(self) -> SettlementLine:
+        return SettlementLine(
+            kind=_LINES[self.kind],
+            reference=self.psp_reference,
+            our_reference=self.our_reference,
+            amount=self.amount,
+            currency=self.currency,
+            at_ms=self.at_ms,
+        )
+
+
+class ReportPage(_Said):
+    data: Annotated[list[ReportLine], Field(max_length=1000)]
+    next_cursor: Annotated[str, Field(pattern=r"^[0-9.]{1,40}$")] | None
+
+
+_LINES: Final = {
+    "sale": SettlementKind.CHARGE,
+    "capture": SettlementKind.CHARGE,
+    "refund": SettlementKind.REFUND,
+    "reversal": SettlementKind.REVERSAL,
+    "refund_failure": SettlementKind.REVERSAL,
+    "fee": SettlementKind.FEE,
+}
+
+
+def is_event_for_us(type_: str) -> bool:
+    """Whether an event tells of an operation; a PSP may invent others at any time."""
+    name, _, status = type_.partition(".")
+    if name == "session":
+        return status == "expired"
+    return name in _OBJECTS.values() and status in _OUTCOMES
+
+
+def final_word(found: Sequence[Entry | Session]) -> Answer | None:
+    """What an inquiry says: what the operation has become is the last word, then the state of its page."""
+
+    def rank(item: Entry | Session) -> int:
+        return len(_RANKS) if isinstance(item, Session) else _RANKS.index(item.status)
 
     return min(found, key=rank).answer() if found else None
 

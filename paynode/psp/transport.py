@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import SimpleNamespace, TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -68,8 +68,8 @@ class GatedBody(aiohttp.BytesPayload):
     has one winner: either the body leaves and the timer moves on to the deadline, or the gate is shut for good.
     """
 
-    def __init__(self, body: bytes, *, send_by: float, deadline: float) -> None:
-        super().__init__(body, content_type="application/json")
+    def __init__(self, body: bytes, *, send_by: float, deadline: float, content_type: str = "application/json") -> None:
+        super().__init__(body, content_type=content_type)
         self._send_by = min(send_by, deadline)
         self._deadline = deadline
         self._is_shut = False
@@ -119,15 +119,24 @@ class PspTransport:
         await self._session.close()
 
     async def post(
-        self, path: str, body: bytes, *, headers: dict[str, str], send_by: float, deadline: float
+        self,
+        path: str,
+        body: bytes,
+        *,
+        headers: dict[str, str],
+        send_by: float,
+        deadline: float,
+        method: Literal["POST", "DELETE"] = "POST",
+        content_type: str = "application/json",
     ) -> Reply | NoReply:
         """Send these bytes once. Both instants are of `time.monotonic()`. Raises nothing but cancellation."""
         session = self._session
-        gate = GatedBody(body, send_by=send_by, deadline=deadline)
+        gate = GatedBody(body, send_by=send_by, deadline=deadline, content_type=content_type)
         try:
             async with (
                 gate.timer,
-                session.post(
+                session.request(
+                    method,
                     self._url.joinpath(path.lstrip("/")),
                     data=gate,
                     headers=headers,
@@ -142,16 +151,27 @@ class PspTransport:
         finally:
             gate.shut()  # a cancelled call too must send nothing any more
 
-    async def get(self, path: str, query: dict[str, str], *, deadline: float) -> Reply | NoReply:
-        """Read something. Raises nothing but cancellation."""
+    async def get(
+        self,
+        path: str,
+        query: dict[str, str],
+        *,
+        headers: dict[str, str] | None = None,
+        deadline: float | None = None,
+        timeout_s: float = 20.0,
+        bytes_max: int = ANSWER_BYTES_MAX,
+    ) -> Reply | NoReply:
+        """Read something: until the deadline, where somebody waits for it. Raises nothing but cancellation."""
+        if deadline is None:
+            deadline = time.monotonic() + timeout_s
         url = self._url.joinpath(path.lstrip("/")).with_query(query)
         session = self._session
         try:
             async with (
                 asyncio.timeout_at(_loop_time(deadline)),
-                session.get(url, allow_redirects=False) as response,
+                session.get(url, headers=headers, allow_redirects=False) as response,
             ):
-                return await _read(response)
+                return await _read(response, bytes_max)
         except Exception as error:  # noqa: BLE001 -- a question has one way to fail: no answer
             return NoReply(reason=_after(error), has_left=True)
 
@@ -183,13 +203,13 @@ def _stages() -> aiohttp.TraceConfig:
     return config
 
 
-async def _read(response: aiohttp.ClientResponse) -> Reply:
+async def _read(response: aiohttp.ClientResponse, bytes_max: int = ANSWER_BYTES_MAX) -> Reply:
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise _ReplyRefused("answer_encoded")
     body = bytearray()
-    while chunk := await response.content.read(ANSWER_BYTES_MAX + 1 - len(body)):
+    while chunk := await response.content.read(bytes_max + 1 - len(body)):
         body += chunk
-        if len(body) > ANSWER_BYTES_MAX:
+        if len(body) > bytes_max:
             raise _ReplyRefused("answer_too_large")
     return Reply(status=response.status, body=bytes(body))
 

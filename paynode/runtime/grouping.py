@@ -6,6 +6,7 @@ arrives during one effect.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -25,10 +26,11 @@ class GroupStopped(Exception):
 
 
 class _Waiter(Generic[Item, Result]):
-    __slots__ = ("done", "error", "item", "result")
+    __slots__ = ("done", "error", "item", "result", "since")
 
-    def __init__(self, item: Item) -> None:
+    def __init__(self, item: Item, since: float) -> None:
         self.item = item
+        self.since = since
         self.done = anyio.Event()
         self.result: Result | None = None
         self.error: BaseException | None = None
@@ -39,6 +41,8 @@ class Grouper(Generic[Item, Result]):
 
     A caller that is cancelled while it waits takes its item back if no group has taken it yet; afterwards the
     effect goes on without it (it may be a COMMIT, which nobody may cancel).
+
+    The urgent go first, and the last `urgent_places` of those that wait are theirs alone.
     """
 
     def __init__(
@@ -47,31 +51,42 @@ class Grouper(Generic[Item, Result]):
         *,
         group_size_max: int,
         waiting_max: int,
+        urgent_places: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._effect = effect
         self._group_size_max = group_size_max
         self._waiting_max = waiting_max
+        self._urgent_places = urgent_places
+        self._clock = clock
+        self._urgent: deque[_Waiter[Item, Result]] = deque()
         self._waiting: deque[_Waiter[Item, Result]] = deque()
         self._arrived = anyio.Event()
         self._is_stopped = False
 
-    async def submit(self, item: Item) -> Result:
+    def waited_s(self) -> float:
+        """For how long the one that waits longest has been waiting; 0 when nobody does."""
+        oldest = [queue[0].since for queue in (self._urgent, self._waiting) if queue]
+        return self._clock() - min(oldest) if oldest else 0.0
+
+    async def submit(self, item: Item, *, is_urgent: bool = False) -> Result:
         """The result of the group that takes the item.
 
         Raises: GroupFull, GroupStopped (nothing was done); whatever the effect raises.
         """
         if self._is_stopped:
             raise GroupStopped
-        if len(self._waiting) >= self._waiting_max:
+        places = self._waiting_max if is_urgent else self._waiting_max - self._urgent_places
+        if len(self._urgent) + len(self._waiting) >= places:
             raise GroupFull
-        waiter: _Waiter[Item, Result] = _Waiter(item)
-        self._waiting.append(waiter)
+        queue, waiter = self._urgent if is_urgent else self._waiting, _Waiter[Item, Result](item, self._clock())
+        queue.append(waiter)
         self._arrived.set()
         try:
             await waiter.done.wait()
         except BaseException:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            if waiter in queue:
+                queue.remove(waiter)
             raise
         if waiter.error is not None:
             raise waiter.error
@@ -89,15 +104,18 @@ class Grouper(Generic[Item, Result]):
                     await self._serve(group)
         finally:
             self._is_stopped = True
-            for waiter in self._waiting:
+            for waiter in (*self._urgent, *self._waiting):
                 waiter.error = GroupStopped()
                 waiter.done.set()
+            self._urgent.clear()
             self._waiting.clear()
 
     def _take(self) -> list[_Waiter[Item, Result]]:
-        count = min(len(self._waiting), self._group_size_max)
-        group = [self._waiting.popleft() for _ in range(count)]
-        if not self._waiting:
+        group: list[_Waiter[Item, Result]] = []
+        for queue in (self._urgent, self._waiting):
+            count = min(len(queue), self._group_size_max - len(group))
+            group += [queue.popleft() for _ in range(count)]
+        if not self._urgent and not self._waiting:
             self._arrived = anyio.Event()
         return group
 

@@ -1,53 +1,30 @@
-"""The PSP's API: `/v1/charges`, `/v1/sessions`, `/v1/operations`.
+"""The PSP's API: `/v1/charges`, `sessions`, `captures`, `voids`, `refunds`, `cancels`, and the inquiry `operations`.
 
-Every error is `{"error": {"code", "message"}}`. All 400 codes are final refusals: nothing was charged and the
-same request never will be.
+Every error is `{"error": {"code", "message"}}`. All 400 and 404 codes, and the 409 codes but `idempotency_key_reused`,
+are final refusals: nothing was done and the same request never will be. A 409 is booked, and found, as declined.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
-import re
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Final
 
 import orjson
 from aiohttp import web
-from iso4217 import Currency
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paynode.sim.acquirer import Acquirer, Order
-from paynode.sim.faults import Faults
+from paynode.sim.acquirer import Acquirer
+from paynode.sim.bodies import AboutBody, CaptureBody, ChargeBody, Order, SessionBody, order_of, read
+from paynode.sim.faults import INQUIRY, Faults
 from paynode.sim.losses import Losses
-from paynode.sim.records import Charge, Session, now_ms
-from paynode.sim.refusals import Refusal, what_is_wrong
+from paynode.sim.records import Entry, Kind, Session, now_ms
+from paynode.sim.refusals import Refusal
 from paynode.sim.scripts import script_of_token
 
-_Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_Url = Annotated[str, Field(pattern=r"^https?://[\x21-\x7e]{1,2000}$")]
+_Work = Callable[[], Awaitable[web.StreamResponse]]
 
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    reference: _Reference
-    amount: Annotated[int, Field(ge=1, le=10**12)]
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
-    description: Annotated[str, Field(max_length=500)] = ""
-
-
-class _ChargeBody(_Body):
-    token: Annotated[str, Field(max_length=100)]
-
-
-class _SessionBody(_Body):
-    return_url: _Url
-
-
-_AnyBody = TypeVar("_AnyBody", bound=_Body)
+_REPLAYED: Final = {"Idempotent-Replayed": "true"}
 
 
 class Api:
@@ -62,19 +39,24 @@ class Api:
         return [
             web.post("/v1/charges", self.create_charge),
             web.post("/v1/sessions", self.create_session),
+            web.post("/v1/captures", self.capture),
+            web.post("/v1/voids", self.void),
+            web.post("/v1/refunds", self.refund),
+            web.post("/v1/cancels", self.cancel),
             web.get("/v1/operations", self.list_operations),
         ]
 
     async def create_charge(self, request: web.Request) -> web.StreamResponse:
-        body, order = await self._read(request, _ChargeBody)
+        self._authorize(request)
+        body, key = await read(request, ChargeBody)
         script = script_of_token(body.token)
         if script is None:
             raise Refusal(400, "token_unknown", "there is no such token; nothing was charged")
+        order = order_of(request.path, body, body.kind, key)
 
         async def work() -> web.Response:
             await asyncio.sleep(script.slow_ms / 1000)
-            charge = await self._acquirer.charge(order, script)
-            return _json(201, charge.public())
+            return self._decided(await self._acquirer.charge(order, script))
 
         async def first() -> web.StreamResponse:
             mishap = self._losses.first_time(order.idempotency_key, script.mishap)
@@ -83,70 +65,110 @@ class Api:
         return await self._once(request, order, first)
 
     async def create_session(self, request: web.Request) -> web.StreamResponse:
-        body, order = await self._read(request, _SessionBody)
+        self._authorize(request)
+        body, key = await read(request, SessionBody)
+        order = order_of(request.path, body, body.kind, key)
 
         async def first() -> web.Response:
             session = await self._acquirer.open_session(order, return_url=body.return_url, description=body.description)
-            return _json(201, self._created(session))
+            return self._answer(201, self._created(session))
 
         return await self._once(request, order, first)
 
-    async def list_operations(self, request: web.Request) -> web.Response:
-        """The inquiry: the charges of a reference, the final one first, then its sessions."""
+    async def capture(self, request: web.Request) -> web.StreamResponse:
+        self._authorize(request)
+        body, key = await read(request, CaptureBody)
+        order = order_of(request.path, body, Kind.CAPTURE, key)
+
+        async def first() -> web.Response:
+            return self._decided(
+                await self._acquirer.follow(order, of=body.of, charge_id=body.charge, is_final=body.final)
+            )
+
+        return await self._once(request, order, first)
+
+    async def void(self, request: web.Request) -> web.StreamResponse:
+        return await self._follow(request, Kind.VOID)
+
+    async def refund(self, request: web.Request) -> web.StreamResponse:
+        return await self._follow(request, Kind.REFUND)
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        self._authorize(request)
+        body, key = await read(request, AboutBody)
+        order = order_of(request.path, body, Kind.CANCEL, key)
+
+        async def first() -> web.Response:
+            return self._decided(await self._acquirer.cancel(order, of=body.of))
+
+        return await self._once(request, order, first)
+
+    async def list_operations(self, request: web.Request) -> web.StreamResponse:
+        """The inquiry: what is known of a reference, the final word first, then its pages."""
         self._authorize(request)
         reference = request.query.get("reference")
         if not reference:
             raise Refusal(400, "reference_missing", "say ?reference=")
-        if self._faults.bites("inquiry_error", self._faults.rates.inquiry_error):
+        if self._faults.bites("inquiry_error"):
             raise Refusal(503, "unavailable", "the inquiry is out of order")
-        visible_until_ms = now_ms() - self._faults.rates.inquiry_lag_ms
-        charges = [c for c in self._acquirer.charges_of(reference) if c.created_ms <= visible_until_ms]
-        data = [charge.public() for charge in charges]
-        for session in self._acquirer.sessions_of(reference):
-            is_ahead = session.charge is not None and session.charge not in charges
-            seen = self._created(session) if is_ahead else session.public() | {"url": self._page_url(session)}
-            data.append(seen)
-        return _json(200, {"data": data})
 
-    async def _once(
-        self, request: web.Request, order: Order, first: Callable[[], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+        async def work() -> web.StreamResponse:
+            return _json(200, {"data": self._known_of(reference)})
+
+        return await self._losses.around(request, self._faults.mishap(INQUIRY), work)
+
+    def _known_of(self, reference: str) -> list[dict[str, object]]:
+        at_ms = now_ms() - self._faults.rates.inquiry_lag_ms
+        memory = self._acquirer.memory
+        entries = [one for one in memory.entries_of(reference) if one.created_ms <= at_ms]
+        sessions = [one for one in memory.sessions_of(reference) if one.created_ms <= at_ms]
+        return [
+            *(memory.shown(entry, at_ms) for entry in entries),
+            *(session.public(at_ms) | {"url": self._page_url(session)} for session in sessions),
+        ]
+
+    async def _follow(self, request: web.Request, kind: Kind) -> web.StreamResponse:
+        self._authorize(request)
+        body, key = await read(request, AboutBody)
+        order = order_of(request.path, body, kind, key)
+
+        async def first() -> web.Response:
+            return self._decided(await self._acquirer.follow(order, of=body.of, charge_id=body.charge))
+
+        return await self._once(request, order, first)
+
+    async def _once(self, request: web.Request, order: Order, first: _Work) -> web.StreamResponse:
         """Answer a repetition with what is kept, else do it; the random losses of answers meet both."""
 
         async def answer() -> web.StreamResponse:
-            kept = self._acquirer.of_key(order.idempotency_key)
+            kept = self._kept(order.idempotency_key)
             if kept is None:
                 return await first()
             if kept.request_hash != order.request_hash:
                 raise Refusal(409, "idempotency_key_reused", "this key came with another request before")
-            content = kept.public() if isinstance(kept, Charge) else self._created(kept)
-            return _json(201, content, {"Idempotent-Replayed": "true"})
+            if isinstance(kept, Session):
+                return self._answer(201, self._created(kept), _REPLAYED)
+            return self._decided(kept, _REPLAYED)
 
         async with self._acquirer.turn(order.idempotency_key):
-            response = await self._losses.around(request, self._faults.mishap(), answer)
+            response = await self._losses.around(request, self._faults.mishap(order.kind), answer)
         await asyncio.sleep(self._faults.rates.latency_ms / 1000)
         return response
 
-    async def _read(self, request: web.Request, model: type[_AnyBody]) -> tuple[_AnyBody, Order]:
-        self._authorize(request)
-        keys = request.headers.getall("Idempotency-Key", [])
-        if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
-            raise Refusal(400, "idempotency_key_missing", "send one Idempotency-Key of 1 to 255 visible characters")
-        try:
-            body = model.model_validate_json(await request.read())
-        except ValidationError as error:
-            raise Refusal(400, "body_invalid", what_is_wrong(error)) from error
-        if not _is_chargeable(body.currency):
-            raise Refusal(400, "currency_unknown", "not a currency of ISO 4217 that has minor units")
-        canonical = request.path.encode() + orjson.dumps(body.model_dump(), option=orjson.OPT_SORT_KEYS)
-        order = Order(
-            reference=body.reference,
-            amount=body.amount,
-            currency=body.currency,
-            idempotency_key=keys[0],
-            request_hash=hashlib.sha256(canonical).hexdigest(),
-        )
-        return body, order
+    def _kept(self, idempotency_key: str) -> Entry | Session | None:
+        kept, kept_ms = self._acquirer.memory.of_key(idempotency_key), self._faults.rates.idempotency_ms
+        is_forgotten = kept is not None and kept_ms is not None and kept.created_ms + kept_ms < now_ms()
+        return None if is_forgotten else kept
+
+    def _decided(self, entry: Entry, headers: dict[str, str] | None = None) -> web.Response:
+        """How an entry is answered, the first time and every time."""
+        if entry.is_refused:
+            assert entry.decline_code is not None
+            return Refusal(409, entry.decline_code, "this can never be; nothing was done").response(headers)
+        return self._answer(201, entry.public(), headers)
+
+    def _answer(self, status: int, true: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:
+        return _json(status, self._faults.twisted("answer", true), headers)
 
     def _authorize(self, request: web.Request) -> None:
         given = request.headers.getall("Authorization", [])
@@ -155,17 +177,10 @@ class Api:
 
     def _created(self, session: Session) -> dict[str, object]:
         """The session as it was when it was made: the answer to every repetition of that request."""
-        return session.public() | {"status": "open", "decline_code": None, "url": self._page_url(session)}
+        return session.public(session.created_ms - 1) | {"url": self._page_url(session)}
 
     def _page_url(self, session: Session) -> str:
         return f"{self._base_url}/pay/{session.id}"
-
-
-def _is_chargeable(currency: str) -> bool:
-    try:
-        return Currency(currency).exponent is not None
-    except ValueError:
-        return False
 
 
 def _json(status: int, content: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:

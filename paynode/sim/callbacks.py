@@ -19,7 +19,7 @@ import aiohttp
 import orjson
 
 from paynode.sim.journal import Journal
-from paynode.sim.records import Charge, Session, iso, now_ms
+from paynode.sim.records import iso, now_ms
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +38,12 @@ class Event:
     body: bytes
 
     @classmethod
-    def of_charge(cls, charge: Charge) -> Self:
-        return cls._of(f"charge.{charge.status}", charge.created_ms, charge.public())
-
-    @classmethod
-    def of_expired(cls, session: Session) -> Self:
-        return cls._of("session.expired", session.expires_ms, session.public())
-
-    @classmethod
-    def _of(cls, type_: str, created_ms: int, data: dict[str, object]) -> Self:
+    def of(cls, told: dict[str, object], at_ms: int, *, instead: dict[str, object] | None = None) -> Self:
+        """That something is as it is since `at_ms`; `instead` is what is said of it by a PSP that errs."""
+        type_ = f"{told['object']}.{told['status']}"
         # From the type and the object's id, so that a restart repeats the event instead of making another.
-        event_id = "evt_" + hashlib.sha256(f"{type_} {data['id']}".encode()).hexdigest()[:24]
-        body = {"id": event_id, "type": type_, "created_ms": created_ms, "data": data}
+        event_id = "evt_" + hashlib.sha256(f"{type_} {told['id']}".encode()).hexdigest()[:24]
+        body = {"id": event_id, "type": type_, "created_ms": at_ms, "data": instead or told}
         return cls(event_id, orjson.dumps(body))
 
 

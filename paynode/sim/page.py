@@ -37,7 +37,9 @@ _HEADLINES = {
     "approved": "This payment has been paid",
     "declined": "This payment was declined",
     "expired": "This payment page has expired",
+    "canceled": "This payment was canceled by the shop",
 }
+_GONE = frozenset({"expired", "canceled"})
 
 
 class Page:
@@ -68,7 +70,7 @@ class Page:
             headline=_HEADLINES[session.status],
             amount=amount_text(session.amount, session.currency),
         )
-        status = 410 if session.status == "expired" else 200
+        status = 410 if session.status in _GONE else 200
         return web.Response(status=status, text=html, content_type="text/html", headers=_HEADERS)
 
     async def pay(self, request: web.Request) -> web.StreamResponse:
@@ -98,7 +100,7 @@ class Page:
         return _see(self._session(request).return_url)
 
     def _session(self, request: web.Request) -> Session:
-        session = self._acquirer.session(request.match_info["session"])
+        session = self._acquirer.memory.session(request.match_info["session"])
         if session is None:
             raise web.HTTPNotFound(text="There is no such payment page.", headers=_HEADERS)
         return session
@@ -113,8 +115,8 @@ def amount_text(amount_minor: int, currency: str) -> str:
 
 
 def _leave(session: Session) -> web.Response:
-    """Back to the shop, but for an expired page, which says so itself."""
-    return _see(f"/pay/{session.id}" if session.status == "expired" else session.return_url)
+    """Back to the shop, but for a page that ended without its customer, which says so itself."""
+    return _see(f"/pay/{session.id}" if session.status in _GONE else session.return_url)
 
 
 def _see(location: str) -> web.Response:

@@ -23,9 +23,9 @@ class Refusal(Exception):
         self.code = code
         self.message = message
 
-    def response(self) -> web.Response:
+    def response(self, headers: dict[str, str] | None = None) -> web.Response:
         body = orjson.dumps({"error": {"code": self.code, "message": self.message}})
-        return web.Response(status=self.status, body=body, content_type="application/json")
+        return web.Response(status=self.status, body=body, content_type="application/json", headers=headers)
 
 
 def what_is_wrong(error: ValidationError) -> str:

@@ -17,8 +17,7 @@ from paynode.domain.errors import (
     PaynodeError,
     Poison,
 )
-from paynode.domain.payment import Method, OperationKind
-from paynode.domain.road import commands_stream
+from paynode.domain.payment import Method
 from paynode.storage.bodies import encode_order
 from paynode.storage.postgres import Connection, Pool, borrowed, confirm
 from paynode.storage.queries import load
@@ -128,15 +127,17 @@ def _row(payment: NewPayment) -> dict[str, object]:
         "psp": view.psp,
         "created_at": view.created_at,
         "operation_id": order.operation_id,
-        "kind": OperationKind.SALE,
+        "kind": order.kind,
+        "route": list(payment.route),
         "request": orjson.Fragment(encode_order(order)),
         "command_id": payment.command_id,
-        "stream": commands_stream(view.psp),
+        "stream": payment.stream,
         "type": "psp.submit",
         "event_id": payment.event_id,
         "event_type": "payment.created",
         "event": {"status": view.status},
         "in_flight_s": payment.in_flight_s,
+        "reverse_after_s": payment.reverse_after_s,
         "response_status": answer.status if answer else None,
         "response_headers": answer.headers if answer else None,
         "response_body": answer.body.decode() if answer else None,

@@ -9,17 +9,18 @@ WITH asked AS MATERIALIZED (
         id uuid, merchant_id uuid, path text, key text, fingerprint text, order_id text, amount bigint,
         currency text, capture text, method jsonb, customer jsonb, description text, metadata jsonb, status text,
         psp text, created_at timestamptz, operation_id uuid, kind text, request jsonb, command_id uuid, stream text,
-        type text, event_id uuid, event_type text, event jsonb, in_flight_s double precision,
-        response_status integer, response_headers jsonb, response_body text
+        type text, route text [], event_id uuid, event_type text, event jsonb, in_flight_s double precision,
+        reverse_after_s double precision, response_status integer, response_headers jsonb, response_body text
     )
 ), accepted AS (
     INSERT INTO payments (
         id, merchant_id, idempotency_key, order_id, order_slot, amount, currency, capture, method, customer,
-        description, metadata, status, psp, created_at, updated_at
+        description, metadata, status, psp, route, created_at, updated_at, reverse_at
     )
     SELECT
         id, merchant_id, key, order_id, order_id, amount, currency, capture, method, customer,
-        description, metadata, status, psp, created_at, created_at
+        description, metadata, status, psp, route, created_at, created_at,
+        clock_timestamp() + reverse_after_s * interval '1 s'
     FROM asked ORDER BY merchant_id, key
     ON CONFLICT DO NOTHING
     RETURNING id

@@ -116,8 +116,11 @@ class PgAttempts:
 def _attempt(row: asyncpg.Record, operation_id: str) -> Attempt:
     return Attempt(
         id=row["id"],
+        psp=row["psp"],
         request=PspRequest(path=row["path"], body=row["request"], idempotency_key=operation_id),
         outcome=None if row["outcome"] is None else Outcome(row["outcome"]),
         is_past_deadline=row["is_past_deadline"],
         age_ms=row["age_ms"],
+        sent_ms=row["sent_ms"],
+        reference=row["psp_reference"],
     )

@@ -35,8 +35,9 @@ RETURNING operation_id::text AS operation_id, id::text AS id
 -- name: find_attempt
 -- The attempt that may have been sent; there is at most one.
 SELECT
-    id::text AS id, path, request, outcome, deadline_at < clock_timestamp() AS is_past_deadline,
-    (extract(EPOCH FROM clock_timestamp() - claimed_at) * 1000)::bigint AS age_ms
+    id::text AS id, psp, path, request, outcome, psp_reference, deadline_at < clock_timestamp() AS is_past_deadline,
+    (extract(EPOCH FROM clock_timestamp() - claimed_at) * 1000)::bigint AS age_ms,
+    (extract(EPOCH FROM clock_timestamp() - send_by) * 1000)::bigint AS sent_ms
 FROM psp_attempts
 WHERE operation_id = $1 AND outcome IS DISTINCT FROM 'not_sent'
 
@@ -67,24 +68,26 @@ gone AS (
     DELETE FROM outbox AS o
     USING input AS i
     WHERE o.id = i.command_id
-    RETURNING o.id
+    -- Its evidence goes by the same lane: what was asked first is told first.
+    RETURNING o.id, CASE WHEN o.stream LIKE '%:pos' THEN ':pos' ELSE '' END AS lane
 ),
 
 attempt AS (
     UPDATE psp_attempts AS a
     SET
-        outcome = i.outcome, reason = i.reason, psp_reference = i.psp_reference, concluded_at = clock_timestamp()
+        outcome = i.outcome, reason = i.reason, psp_reference = coalesce(i.psp_reference, a.psp_reference),
+        concluded_at = clock_timestamp()
     FROM input AS i
     INNER JOIN gone AS g ON g.id = i.command_id
     -- A command that ends without an answer changes no attempt: it would be open again, and nobody would end it.
     WHERE
         a.id = i.attempt_id AND i.outcome IS NOT NULL
-        AND (a.outcome IS NULL OR a.outcome IN ('unknown', 'pending'))
+        AND (a.outcome IS NULL OR a.outcome IN ('unknown', 'pending', 'absent'))
 )
 
 INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body, published_at)
 SELECT
-    i.evidence_id, i.evidence_stream, 'psp.evidence', i.merchant_id, i.payment_id, i.operation_id,
+    i.evidence_id, i.evidence_stream || g.lane, 'psp.evidence', i.merchant_id, i.payment_id, i.operation_id,
     i.evidence::jsonb, clock_timestamp()
 FROM input AS i
 INNER JOIN gone AS g ON g.id = i.command_id

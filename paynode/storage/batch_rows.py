@@ -12,7 +12,9 @@ from paynode.domain.batch import Batch, HeadChange, WalletChange
 from paynode.domain.booking import Adjustment
 from paynode.domain.ledger import Entry
 from paynode.domain.message import DeadLetter
-from paynode.domain.road import commands_stream
+from paynode.domain.payment import Fact, Payment
+from paynode.domain.requesting import Request
+from paynode.storage.bodies import encode_order
 
 ENTRY_COLUMNS: Final = (
     "id", "line", "merchant_id", "seq", "payment_id", "operation_id", "type", "debit_account", "credit_account",
@@ -50,6 +52,7 @@ def evidence(batch: Batch) -> str:
             "page_url": fact.page_url,
             "reason": fact.reason,
             "psp_at_ms": fact.psp_at_ms,
+            "fraud_check": fact.fraud_check,
         }
         for fact in batch.facts
     )
@@ -63,8 +66,16 @@ def payments(batch: Batch) -> str:
             "base_version": change.base_version,
             "version": change.payment.version,
             "status": change.payment.status,
+            "psp": change.payment.charge.psp,
             "authorized": change.payment.amounts.authorized,
+            "capturing": change.payment.amounts.capturing,
             "captured": change.payment.amounts.captured,
+            "voiding": change.payment.amounts.voiding,
+            "voided": change.payment.amounts.voided,
+            "refunding": change.payment.amounts.refunding,
+            "refunded": change.payment.amounts.refunded,
+            "refund_status": change.payment.amounts.refund_status,
+            "fraud_check": change.payment.fraud_check,
             "psp_reference": change.payment.psp_reference,
             "page_url": change.payment.page_url,
             "review_reason": change.payment.review_reason,
@@ -74,16 +85,45 @@ def payments(batch: Batch) -> str:
     )
 
 
+def made(batch: Batch) -> str:
+    """Rows of `insert_operations`; what became of them in the same batch is told by `update_operations`."""
+    return _json(
+        {
+            "id": one.operation.id,
+            "payment_id": one.order.payment_id,
+            "merchant_id": one.order.merchant_id,
+            "kind": one.operation.kind,
+            "amount": one.operation.money.amount,
+            "currency": one.operation.money.currency,
+            "psp": one.operation.psp,
+            "request": encode_order(one.order),
+            "is_final": one.operation.is_final,
+            "origin": one.operation.origin,
+            "hold_available": one.operation.hold_available,
+            "hold_pending": one.operation.hold_pending,
+            "reason": one.operation.reason,
+        }
+        for one in batch.made
+    )
+
+
 def operations(batch: Batch) -> str:
     """Rows of `update_operations`."""
     return _json(
         {
-            "operation_id": change.payment.operation.id,
-            "state": change.payment.operation.state,
-            "psp_reference": change.payment.operation.reference,
+            "operation_id": operation.id,
+            "state": operation.state,
+            "psp": operation.psp,
+            "psp_reference": operation.reference,
         }
         for change in batch.payments
+        for operation in change.payment.operations
     )
+
+
+def decided(batch: Batch) -> str:
+    """Rows of `decide_requests`."""
+    return _json({"id": one.request_id, "refusal": one.refusal} for one in batch.decided)
 
 
 def entries(batch: Batch) -> list[tuple[object, ...]]:
@@ -148,9 +188,10 @@ def commands(batch: Batch) -> str:
     return _json(
         {
             "id": command.id,
-            "stream": commands_stream(command.psp),
+            "stream": command.stream,
             "type": command.kind,
             "operation_id": command.operation_id,
+            "psp": command.psp,
             "delay_ms": command.delay_ms,
         }
         for command in batch.commands
@@ -170,14 +211,37 @@ def events(batch: Batch) -> str:
                 "status": event.payment.status,
                 "amount_authorized": event.payment.amounts.authorized,
                 "amount_captured": event.payment.amounts.captured,
-                "source": event.payment.facts[-1].source,
-                "outcome": event.payment.facts[-1].outcome,
-                "reason": event.payment.facts[-1].reason,
+                "amount_refunded": event.payment.amounts.refunded,
+                "refund_status": event.payment.amounts.refund_status,
                 "review_reason": event.payment.review_reason,
-            },
+            }
+            | _told_by(event.payment, event.cause),
         }
         for event in batch.events
     )
+
+
+def _told_by(payment: Payment, cause: Fact | Request) -> dict[str, object]:
+    """Who changed it and how."""
+    match cause:
+        case Fact():
+            operation = payment.operation(cause.operation_id)
+            assert operation is not None, "it was folded"
+            return {
+                "operation_id": operation.id,
+                "operation": operation.kind,
+                "source": cause.source,
+                "outcome": cause.outcome,
+                "reason": cause.reason,
+            }
+        case Request():
+            return {
+                "operation_id": cause.id,
+                "operation": cause.kind,
+                "source": "request",
+                "outcome": "accepted",
+                "reason": cause.reason,
+            }
 
 
 def letters(buried: Sequence[DeadLetter]) -> str:

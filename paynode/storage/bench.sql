@@ -36,3 +36,9 @@ SELECT
 SELECT seq
 FROM ledger_heads
 WHERE merchant_id = $1
+
+-- name: count_open
+-- How many payments still wait for their PSP.
+SELECT count(*)
+FROM payments
+WHERE merchant_id = ANY($1::uuid[]) AND status = 'processing'

@@ -133,11 +133,16 @@ async def _write(session: Session, batch: Batch) -> None:
     await _execute(session, "claim_effects", list(batch.claims), expected=len(batch.claims))
     await _execute(session, "insert_evidence", batch_rows.evidence(batch), expected=len(batch.facts))
     await _execute(session, "update_payments", batch_rows.payments(batch), expected=len(batch.payments))
-    await _execute(session, "update_operations", batch_rows.operations(batch), expected=len(batch.payments))
+    await _execute(session, "insert_operations", batch_rows.made(batch), expected=len(batch.made))
+    operations = sum(len(change.payment.operations) for change in batch.payments)
+    await _execute(session, "update_operations", batch_rows.operations(batch), expected=operations)
+    await _execute(session, "decide_requests", batch_rows.decided(batch), expected=len(batch.decided))
     await _write_money(session, batch)
     await _execute(session, "insert_events", batch_rows.events(batch), expected=len(batch.events))
     if batch.commands:
         await session.execute(_SQL["insert_commands"], batch_rows.commands(batch))
+    if batch.answered:
+        await session.execute(_SQL["forget_inquiries"], batch.answered)
     await _write_ends(session, batch)
 
 

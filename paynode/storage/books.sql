@@ -7,38 +7,66 @@ WHERE id = ANY($1::uuid[])
 -- psp_at comes in milliseconds. It is whatever the PSP's clock said, and evidence is not refused for the time it tells:
 -- what is no instant of four-digit years is left out.
 INSERT INTO evidence (
-    id, payment_id, operation_id, outcome, source, psp_reference, amount, currency, page_url, reason, psp_at
+    id, payment_id, operation_id, outcome, source, psp_reference, amount, currency, page_url, reason, fraud_check, psp_at
 )
 SELECT
     f.id, f.payment_id, f.operation_id, f.outcome, f.source, f.psp_reference, f.amount, f.currency, f.page_url,
-    f.reason,
+    f.reason, f.fraud_check,
     CASE WHEN f.psp_at_ms BETWEEN 0 AND 253402300799999
         THEN 'epoch'::timestamptz + f.psp_at_ms * interval '1 millisecond'
     END
 FROM jsonb_to_recordset($1::jsonb) AS f (
     id uuid, payment_id uuid, operation_id uuid, outcome text, source text, psp_reference text, amount bigint,
-    currency text, page_url text, reason text, psp_at_ms bigint
+    currency text, page_url text, reason text, psp_at_ms bigint, fraud_check text
 )
 
 -- name: update_payments
 -- Compare and set by version. The order's slot is cleared once and never set again, whatever evidence comes later.
 UPDATE payments AS p
 SET
-    status = c.status, version = c.version, amount_authorized = c.authorized, amount_captured = c.captured,
-    psp_reference = c.psp_reference, page_url = c.page_url, review_reason = c.review_reason,
-    order_slot = CASE WHEN c.keeps_order_slot THEN p.order_slot END, updated_at = clock_timestamp()
+    status = c.status, version = c.version, psp = c.psp, amount_authorized = c.authorized,
+    amount_capturing = c.capturing, amount_captured = c.captured, amount_voiding = c.voiding, amount_voided = c.voided,
+    amount_refunding = c.refunding, amount_refunded = c.refunded, refund_status = c.refund_status,
+    fraud_check = c.fraud_check, psp_reference = c.psp_reference, page_url = c.page_url,
+    review_reason = c.review_reason, order_slot = CASE WHEN c.keeps_order_slot THEN p.order_slot END,
+    given_up_at = CASE WHEN c.keeps_order_slot THEN p.given_up_at ELSE coalesce(p.given_up_at, clock_timestamp()) END,
+    updated_at = clock_timestamp()
 FROM jsonb_to_recordset($1::jsonb) AS c (
-    id uuid, base_version bigint, version bigint, status text, authorized bigint, captured bigint,
-    psp_reference text, page_url text, review_reason text, keeps_order_slot boolean
+    id uuid, base_version bigint, version bigint, status text, psp text, authorized bigint, capturing bigint,
+    captured bigint, voiding bigint, voided bigint, refunding bigint, refunded bigint, refund_status text,
+    fraud_check text, psp_reference text, page_url text, review_reason text, keeps_order_slot boolean
 )
 WHERE p.id = c.id AND p.version = c.base_version
 
+-- name: insert_operations
+-- What a request or a rule has made. Reserved by the payment's amounts, which the same transaction has just written.
+INSERT INTO operations (
+    id, payment_id, merchant_id, kind, amount, currency, psp, request, state, is_final, origin, hold_available,
+    hold_pending, reason
+)
+SELECT
+    m.id, m.payment_id, m.merchant_id, m.kind, m.amount, m.currency, m.psp, m.request::jsonb, 'new', m.is_final,
+    m.origin, m.hold_available, m.hold_pending, m.reason
+FROM jsonb_to_recordset($1::jsonb) AS m (
+    id uuid, payment_id uuid, merchant_id uuid, kind text, amount bigint, currency text, psp text, request text,
+    is_final boolean, origin text, hold_available bigint, hold_pending bigint, reason text
+)
+
 -- name: update_operations
--- Guarded by the payment's version, which the same transaction has just compared.
+-- Guarded by the payment's version, which the same transaction has just compared. Another PSP is asked the same.
 UPDATE operations AS o
-SET state = c.state, psp_reference = c.psp_reference, updated_at = clock_timestamp()
-FROM jsonb_to_recordset($1::jsonb) AS c (operation_id uuid, state text, psp_reference text)
+SET
+    state = c.state, psp_reference = c.psp_reference, updated_at = clock_timestamp(), psp = c.psp,
+    request = CASE WHEN o.psp = c.psp THEN o.request ELSE jsonb_set(o.request, '{psp}', to_jsonb(c.psp)) END
+FROM jsonb_to_recordset($1::jsonb) AS c (operation_id uuid, state text, psp text, psp_reference text)
 WHERE o.id = c.operation_id
+
+-- name: decide_requests
+-- What became of a merchant's request: whoever waits for it reads it here.
+UPDATE requests AS r
+SET decided_at = clock_timestamp(), refusal = d.refusal
+FROM jsonb_to_recordset($1::jsonb) AS d (id uuid, refusal text)
+WHERE r.id = d.id AND r.decided_at IS NULL
 
 -- name: update_wallets
 -- One write per wallet and batch. Locked in order: writers that take several rows in any order deadlock each other.
@@ -100,6 +128,11 @@ WHERE c.type <> 'psp.inquire' OR NOT EXISTS (
     WHERE waiting.operation_id = c.operation_id AND waiting.type = c.type
 )
 ORDER BY c.operation_id, c.type, c.delay_ms
+
+-- name: forget_inquiries
+-- Nobody need ask any more about what is known by now. One that is on its way already is answered with a shrug.
+DELETE FROM outbox
+WHERE operation_id = ANY($1::uuid[]) AND type = 'psp.inquire' AND published_at IS NULL
 
 -- name: insert_events
 -- One line per version of a payment.

@@ -1,15 +1,19 @@
-"""The inbox: callbacks of PSPs, stored before they are answered; and inquiries that a customer's return causes."""
+"""The inbox: callbacks of PSPs, stored before they are answered; and inquiries that they and customers cause."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
+import orjson
 
 from paynode.domain.accepting import Operated, Received
+from paynode.domain.callbacks import Aside
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.payment import Fact
+from paynode.domain.psp import Answer, Outcome
 from paynode.domain.road import Pointer, commands_stream
 from paynode.storage.bodies import encode_fact
 from paynode.storage.postgres import Pool, borrowed, confirm
@@ -24,7 +28,8 @@ _INQUIRY_EVERY_S: Final = 10
 
 
 class PgCallbacks:
-    """Writes as the ingress's role. All of it raises Unavailable."""
+    """Writes as the ingress's role; what was kept aside is taken and matched as the gateway's. All of it raises
+    Unavailable."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -35,7 +40,12 @@ class PgCallbacks:
         if not rows:
             return None
         row = rows[0]
-        return Operated(operation_id=row["id"], payment_id=row["payment_id"], merchant_id=row["merchant_id"])
+        return Operated(
+            operation_id=row["id"],
+            payment_id=row["payment_id"],
+            merchant_id=row["merchant_id"],
+            is_pos=row["is_pos"],
+        )
 
     async def store(self, received: Received) -> None:
         """Keep a callback that speaks of nothing we know; nothing happens when it is kept already."""
@@ -55,6 +65,39 @@ class PgCallbacks:
         )
         merchant = public(MERCHANT, operated.merchant_id)
         return Pointer(stream=stream, ref=fact.event_id, merchant=merchant) if rows else None
+
+    async def store_question(self, received: Received, operated: Operated) -> Pointer | None:
+        """Keep a callback, and have the PSP asked whether it is true; None when it was kept before."""
+        ref, stream = str(uuid.uuid5(_INQUIRIES, f"{received.psp}:{received.event_id}")), commands_stream(received.psp)
+        rows = await self._keep(
+            "store_questioned", *_inbox_row(received), operated.payment_id, ref, stream, operated.operation_id
+        )
+        return Pointer(stream=stream, ref=ref) if rows else None
+
+    async def take_aside(self, count: int, *, look_for_s: float, look_max_s: float) -> Sequence[Aside]:
+        """Callbacks that found no operation when they came, and whose turn it is to look again."""
+        return [_aside(row) for row in await self._fetch("take_aside", count, look_for_s, look_max_s)]
+
+    async def match(self, aside: Aside, fact: Fact, stream: str) -> bool:
+        """Give a callback its payment, and make it the evidence that it is; False when that was done before."""
+        operated = _known(aside)
+        rows = await self._fetch(
+            "match_callback",
+            aside.inbox_id,
+            operated.payment_id,
+            stream,
+            operated.merchant_id,
+            operated.operation_id,
+            encode_fact(fact),
+        )
+        return bool(rows)
+
+    async def match_by_asking(self, aside: Aside) -> bool:
+        """Give a callback its payment, and have the PSP asked; False when that was done before."""
+        operated, stream = _known(aside), commands_stream(aside.psp)
+        return bool(
+            await self._fetch("match_questioned", aside.inbox_id, operated.payment_id, stream, operated.operation_id)
+        )
 
     async def ask_inquiry(self, payment_id: str, *, now_s: float) -> Pointer | None:
         """Have the gateway ask what became of the payment's charge; None when it is known, or asked just now."""
@@ -89,3 +132,30 @@ def _inbox_row(received: Received) -> tuple[object, ...]:
         received.claim,
         received.at,
     )
+
+
+def _aside(row: asyncpg.Record) -> Aside:
+    operated = None
+    if row["operation_id"] is not None:
+        operated = Operated(
+            operation_id=row["operation_id"], payment_id=row["payment_id"], merchant_id=row["merchant_id"]
+        )
+    return Aside(
+        inbox_id=row["inbox_id"],
+        psp=row["psp"],
+        event_id=row["event_id"],
+        claim=_claimed(row["claim"]),
+        operated=operated,
+    )
+
+
+def _claimed(text: str) -> Answer:
+    """What the ingress wrote down; an older one may have known less."""
+    fields = orjson.loads(text)
+    known = {name: fields[name] for name in Answer.__dataclass_fields__ if name in fields}
+    return Answer(**{**known, "outcome": Outcome(fields["outcome"])})
+
+
+def _known(aside: Aside) -> Operated:
+    assert aside.operated is not None, "only what has found its operation is matched"
+    return aside.operated

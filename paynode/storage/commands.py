@@ -12,7 +12,7 @@ from paynode.domain.attempts import GatewayCommand, Suspect
 from paynode.domain.deciding import CommandKind
 from paynode.domain.errors import Poison
 from paynode.domain.message import DeadLetter, Unreadable
-from paynode.domain.road import commands_stream
+from paynode.domain.road import commands_stream, lanes
 from paynode.storage.bodies import decode_order
 from paynode.storage.postgres import Pool, borrowed, confirm
 from paynode.storage.queries import load
@@ -33,6 +33,11 @@ class PgCommands:
             if len(rows) < len(refs):
                 await confirm(connection)  # an entry whose row is gone is acknowledged
         return {row["id"]: _command(row, stream) for row in rows}
+
+    async def postpone(self, ref: str, pause_s: float) -> None:
+        """A command that is to be begun later: the relay publishes it again. One that is gone has ended."""
+        async with borrowed(self._pool) as connection:
+            await connection.execute(_SQL["postpone_command"], ref, pause_s)
 
     async def bury(self, letters: Sequence[DeadLetter]) -> frozenset[str]:
         """Make dead letters of rows; the ids of those that were still there, which the others' processing was not."""
@@ -64,9 +69,9 @@ def _command(row: asyncpg.Record, stream: str) -> GatewayCommand | Unreadable:
         order = decode_order(row["body"])
     except Poison as poison:
         return _unreadable(row, poison.reason, poison.detail)
-    if commands_stream(order.psp) != stream:
+    if stream not in lanes(commands_stream(order.psp)):
         return _unreadable(row, "wrong_psp", "the order is for another PSP than the stream")
-    return GatewayCommand(ref=row["id"], kind=kind, order=order)
+    return GatewayCommand(ref=row["id"], kind=kind, order=order, tries=row["tries"])
 
 
 def _unreadable(row: asyncpg.Record, reason: str, detail: str) -> Unreadable:

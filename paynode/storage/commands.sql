@@ -1,9 +1,27 @@
 -- name: find_commands
 -- A pointer whose row is gone has had its effect. Rows of other streams are not found: a pointer that stands where it
--- does not belong must bury nobody's evidence.
-SELECT id::text AS id, type, merchant_id::text AS merchant_id, payment_id::text AS payment_id, body
-FROM outbox
-WHERE id = ANY($1::uuid[]) AND stream = $2
+-- does not belong must bury nobody's evidence. Tries that were not sent have an index of their own, which is small; what
+-- was tried at another PSP is new to this one.
+SELECT
+    o.id::text AS id, o.type, o.merchant_id::text AS merchant_id, o.payment_id::text AS payment_id, o.body,
+    CASE
+        WHEN o.type = 'psp.submit' THEN (
+            SELECT count(*) FROM psp_attempts AS a
+            WHERE a.operation_id = o.operation_id AND a.outcome = 'not_sent' AND a.psp = o.body ->> 'psp'
+        )
+        ELSE 0
+    END AS tries
+FROM outbox AS o
+WHERE o.id = ANY($1::uuid[]) AND o.stream = $2
+
+-- name: postpone_command
+-- As if it had been made for later: the relay publishes it when it is due, and the way round Redis takes it then. That it
+-- was taken counts no more, for whoever took it lives.
+UPDATE outbox
+SET
+    available_at = clock_timestamp() + $2 * interval '1 second', published_at = NULL, republished = 0,
+    taken_until = NULL, taken = 0
+WHERE id = $1
 
 -- name: bury_commands
 -- The row becomes the letter, in one statement: deleting it is the claim, and whoever finds it gone writes nothing. The

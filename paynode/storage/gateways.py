@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import orjson
 
+from paynode.domain.guarding import BreakerAction, BreakerOrder, Company, Vitals
 from paynode.storage.postgres import Pool, borrowed
 from paynode.storage.queries import load
 
@@ -22,17 +22,27 @@ class PgGateways:
         self._psp = psp
         self._alive_s = alive_s
 
-    async def beat(self, breakers: Mapping[str, str], in_flight: int) -> None:
-        """This process lives; its breakers by kind of operation, and its calls under way."""
+    async def beat(self, vitals: Vitals) -> Company:
+        """This process lives, and its guards stand like this; how many live, and what operators have said."""
         async with borrowed(self._pool) as connection:
             await connection.execute(
                 _SQL["beat_gateway"],
                 self._gateway,
                 self._psp,
-                orjson.dumps(breakers).decode(),
-                in_flight,
+                orjson.dumps({kind: one.state for kind, one in vitals.breakers.items()}).decode(),
+                orjson.dumps(vitals).decode(),
+                vitals.in_flight,
                 self._alive_s,
             )
+            live = await connection.fetchval(_SQL["count_gateways"], self._psp)
+            orders = await connection.fetch(_SQL["list_orders"], self._psp)
+        return Company(
+            live=live,
+            orders=[
+                BreakerOrder(operation=row["operation"], action=BreakerAction(row["action"]), number=row["number"])
+                for row in orders
+            ],
+        )
 
     async def stop(self) -> None:
         """This process lives no more."""

@@ -147,10 +147,20 @@ async def chains_verify(look: Look) -> Breaches:
 async def captures_are_posted(look: Look) -> Breaches:
     """What a payment says was captured is what was posted as captured for it.
 
-    Left out: refunds and reversals, which have postings of their own and do not lower what was captured. A failure
-    means that a payment and the ledger were not written by one transaction.
+    What the PSP took back is mirrored in the ledger, and counts no more. Left out: payments in review because the PSP
+    moved more than any legal state holds. A failure means that a payment and the ledger were not written by one
+    transaction.
     """
     return await _list(look, "list_unposted_captures", of=ids.PAYMENT)
+
+
+async def refunds_are_posted(look: Look) -> Breaches:
+    """What a payment says was refunded is what was posted as refunded for it.
+
+    Left out: what is only held for a refund, and payments as above. A failure means that a payment and the ledger were
+    not written by one transaction.
+    """
+    return await _list(look, "list_unposted_refunds", of=ids.PAYMENT)
 
 
 async def movements_are_posted(look: Look) -> Breaches:
@@ -163,7 +173,7 @@ async def movements_are_posted(look: Look) -> Breaches:
 
 
 async def captures_are_proven(look: Look) -> Breaches:
-    """A sale is captured by exactly one charge that is as asked; one that is not captured has no charge.
+    """A sale is captured by exactly one charge that is as asked; one that never was has no charge.
 
     Left out: payments in review, where people have been called because the evidence contradicts itself. A failure
     means money booked without evidence, or a customer charged for a payment that says otherwise.
@@ -205,6 +215,7 @@ LAWS: Final[tuple[Law, ...]] = (
     heads_are_the_last_entries,
     chains_verify,
     captures_are_posted,
+    refunds_are_posted,
     captures_are_proven,
     movements_are_posted,
     timelines_have_no_gap,

@@ -8,6 +8,7 @@ from typing import Final
 
 from paynode.domain.detour import DueRow, TakenRow
 from paynode.domain.ids import MERCHANT, public
+from paynode.domain.road import pos_lane
 from paynode.storage.postgres import Pool, borrowed
 from paynode.storage.queries import load
 
@@ -24,15 +25,19 @@ class PgDueRows:
         self._pool = pool
 
     async def page(self, stream: str, after: DueRow | None, count: int) -> Sequence[DueRow]:
-        """Due rows of a stream, oldest first, behind `after`. Raises: Unavailable."""
+        """Due rows of a stream, oldest first, behind `after`; before them the oldest of its lane that is read first.
+
+        `count` of each. Raises: Unavailable.
+        """
         at, row_id = _BEGINNING if after is None else (after.at, after.id)
         async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(_SQL["find_due_rows"], stream, at, row_id, count)
+            rows = await connection.fetch(_SQL["find_due_rows"], stream, at, row_id, count, pos_lane(stream))
         return [
             DueRow(
                 id=row["id"],
                 merchant=public(MERCHANT, row["merchant_id"]) if row["merchant_id"] else "",
                 at=row["available_at"],
+                is_pos=row["is_pos"],
             )
             for row in rows
         ]

@@ -1,11 +1,26 @@
 -- name: find_due_rows
 -- A partition's rows in their order, page by page. A row that is committed late, with an earlier place than the page
--- before, is found when the next pass begins at the first one again: nothing is skipped for good.
-SELECT id::text AS id, merchant_id::text AS merchant_id, available_at
-FROM outbox
-WHERE stream = $1 AND available_at <= statement_timestamp() AND (available_at, id) > ($2::timestamptz, $3::uuid)
-ORDER BY available_at, id
-LIMIT $4
+-- before, is found when the next pass begins at the first one again: nothing is skipped for good. Every page begins with
+-- the first rows of the lane that is read first.
+SELECT id::text AS id, merchant_id::text AS merchant_id, available_at, is_pos
+FROM (
+    (
+        SELECT id, merchant_id, available_at, true AS is_pos
+        FROM outbox
+        WHERE stream = $5 AND available_at <= statement_timestamp()
+        ORDER BY available_at, id
+        LIMIT $4
+    )
+    UNION ALL
+    (
+        SELECT id, merchant_id, available_at, false AS is_pos
+        FROM outbox
+        WHERE stream = $1 AND available_at <= statement_timestamp() AND (available_at, id) > ($2::timestamptz, $3::uuid)
+        ORDER BY available_at, id
+        LIMIT $4
+    )
+) AS due
+ORDER BY NOT is_pos, available_at, id
 
 -- name: take_commands
 -- Competing gateways pass over what another one has in hand, and what is being sent at this moment. The weaker lock is

@@ -13,6 +13,7 @@ from asyncpg.connect_utils import SessionAttribute
 
 from paynode.config import Settings
 from paynode.domain.errors import Conflict, Transient, Unavailable
+from paynode.storage import waiting
 from paynode.storage.logins import Role, each_host, role_url
 from paynode.storage.nodes import ERRORS, Session, forget, is_replaced, open_newest
 
@@ -179,7 +180,8 @@ async def borrowed(pool: Pool) -> AsyncIterator[Connection]:
     with translated():
         try:
             async with AsyncExitStack() as stack:
-                connection = await stack.enter_async_context(pool.acquire(timeout=_WAIT_S))
+                with waiting.noted(pool):
+                    connection = await stack.enter_async_context(pool.acquire(timeout=_WAIT_S))
                 if _is_replaced(connection):
                     await pool.expire_connections()
                     connection.terminate()

@@ -9,12 +9,14 @@ import asyncpg
 import orjson
 
 from paynode.domain.money import Money
-from paynode.domain.payment import Method, Status
+from paynode.domain.payment import Method, OperationState, Status
 from paynode.domain.reading import (
     LedgerLine,
     LedgerPage,
+    OperationView,
     PaymentPage,
     PaymentView,
+    RefundPage,
     TimelineEvent,
     WalletView,
 )
@@ -49,6 +51,15 @@ class PgReading:
     async def events(self, payment_id: str, *, after_version: int, limit: int) -> Sequence[TimelineEvent]:
         """A part of a payment's timeline, oldest first."""
         return [_event(row) for row in await self._fetch("list_events", payment_id, after_version, limit)]
+
+    async def operations_by_id(self, ids: Sequence[str]) -> Sequence[OperationView]:
+        """What was asked about payments, or done by a rule of ours: those that exist, whoever's, in no order."""
+        return [_operation(row) for row in await self._fetch("read_operations_by_id", list(ids))]
+
+    async def refunds(self, page: RefundPage) -> Sequence[OperationView]:
+        """One page of a payment's refunds, newest first."""
+        rows = await self._fetch("list_refunds", page.payment_id, page.merchant_id, page.before, page.limit)
+        return [_operation(row) for row in rows]
 
     async def wallets(self, merchant_id: str) -> Sequence[WalletView]:
         """All wallets of a merchant, by currency."""
@@ -89,6 +100,24 @@ def _payment(row: asyncpg.Record) -> PaymentView:
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+    )
+
+
+def _operation(row: asyncpg.Record) -> OperationView:
+    return OperationView(
+        id=row["operation_id"],
+        kind=row["kind"],
+        payment=_payment(row),
+        amount=row["operation_amount"],
+        is_final_capture=row["is_final"],
+        reason=row["reason"],
+        is_decided=row["is_decided"],
+        state=None if row["state"] is None else OperationState(row["state"]),
+        refusal=row["refusal"],
+        psp_reference=row["operation_reference"],
+        failure_reason=row["failure_reason"],
+        created_at=row["asked_at"],
+        updated_at=row["concluded_at"],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import asyncpg
@@ -12,7 +12,7 @@ import orjson
 from paynode.domain.booking import MerchantBooks
 from paynode.domain.errors import Poison
 from paynode.domain.ledger import NO_ENTRIES, Head
-from paynode.domain.message import Message, Unread, Unreadable
+from paynode.domain.message import EVIDENCE, REQUEST, Message, Unread, Unreadable
 from paynode.domain.money import FeePlan, Money
 from paynode.domain.payment import (
     Amounts,
@@ -21,18 +21,22 @@ from paynode.domain.payment import (
     Operation,
     OperationKind,
     OperationState,
+    Origin,
     Payment,
     Source,
     Status,
 )
 from paynode.domain.psp import Outcome
 from paynode.domain.publishing import Result, Verdict
+from paynode.domain.requesting import Request
 from paynode.domain.wallet import Wallet
-from paynode.storage.bodies import decode_fact
+from paynode.storage.bodies import decode_fact, decode_request
 from paynode.storage.postgres import Pool, borrowed, confirm
 from paynode.storage.queries import load
 
 _SQL: Final = load("shelf")
+
+_DECODERS: Final[Mapping[str, Callable[[str], Fact | Request]]] = {EVIDENCE: decode_fact, REQUEST: decode_request}
 
 
 class PgShelf:
@@ -74,11 +78,19 @@ class PgShelf:
                 # Evidence about a payment that is not there is buried: it must not be one read alone that says so.
                 await confirm(connection)
                 rows = await connection.fetch(_SQL["find_payments"], payment_ids)
+            made = await connection.fetch(_SQL["find_operations"], payment_ids)
             evidence = await connection.fetch(_SQL["find_evidence"], payment_ids)
+        operations: dict[str, list[Operation]] = defaultdict(list)
+        for row in made:
+            operations[row["payment_id"]].append(_operation(row))
         facts: dict[str, list[Fact]] = defaultdict(list)
         for row in evidence:
             facts[row["payment_id"]].append(_fact(row))
-        return {row["id"]: _payment(row, tuple(facts[row["id"]])) for row in rows}
+        return {
+            row["id"]: _payment(row, tuple(operations[row["id"]]), tuple(facts[row["id"]]))
+            for row in rows
+            if operations[row["id"]]
+        }
 
     async def books(self, merchant_ids: Sequence[str]) -> Mapping[str, MerchantBooks]:
         """Fee plan, ledger head and wallets of the merchants, by id.
@@ -97,15 +109,16 @@ class PgShelf:
 def _message(row: asyncpg.Record) -> Message | Unread | Unreadable:
     if row["type"] == "outside.event":
         return _outside(row)
-    if row["type"] != "psp.evidence":
+    decode = _DECODERS.get(row["type"])
+    if decode is None:
         return _unreadable(row, "type_unknown", row["type"])
     try:
-        fact = decode_fact(row["body"])
+        content = decode(row["body"])
     except Poison as poison:
         return _unreadable(row, poison.reason, poison.detail)
-    if fact.event_id != row["id"]:
+    if content.event_id != row["id"]:
         return _unreadable(row, "event_id_invalid", "the body names another event")
-    return Message(ref=row["id"], merchant_id=row["merchant_id"], content=fact)
+    return Message(ref=row["id"], merchant_id=row["merchant_id"], content=content)
 
 
 def _outside(row: asyncpg.Record) -> Unread | Unreadable:
@@ -140,29 +153,51 @@ def _unreadable(row: asyncpg.Record, reason: str, detail: str) -> Unreadable:
     )
 
 
-def _payment(row: asyncpg.Record, facts: tuple[Fact, ...]) -> Payment:
-    money = Money(amount=row["amount"], currency=row["currency"])
+def _payment(row: asyncpg.Record, operations: tuple[Operation, ...], facts: tuple[Fact, ...]) -> Payment:
     return Payment(
         id=row["id"],
         merchant_id=row["merchant_id"],
-        money=money,
+        money=Money(amount=row["amount"], currency=row["currency"]),
         method=Method(row["method"]),
-        operation=Operation(
-            id=row["operation_id"],
-            kind=OperationKind(row["kind"]),
-            money=money,
-            psp=row["psp"],
-            state=OperationState(row["state"]),
-            reference=row["operation_reference"],
-        ),
+        operations=operations,
         facts=facts,
         status=Status(row["status"]),
         version=row["version"],
-        amounts=Amounts(authorized=row["amount_authorized"], captured=row["amount_captured"]),
+        amounts=Amounts(
+            authorized=row["amount_authorized"],
+            capturing=row["amount_capturing"],
+            captured=row["amount_captured"],
+            voiding=row["amount_voiding"],
+            voided=row["amount_voided"],
+            refunding=row["amount_refunding"],
+            refunded=row["amount_refunded"],
+        ),
         psp_reference=row["psp_reference"],
         page_url=row["page_url"],
         review_reason=row["review_reason"],
+        fraud_check=row["fraud_check"],
         is_held_up=row["is_held_up"],
+        route=tuple(row["route"]),
+        is_given_up=row["is_given_up"],
+        is_for_pos=row["is_for_pos"],
+        is_kept=row["is_kept"],
+        is_reversed=row["is_reversed"],
+    )
+
+
+def _operation(row: asyncpg.Record) -> Operation:
+    return Operation(
+        id=row["id"],
+        kind=OperationKind(row["kind"]),
+        money=Money(amount=row["amount"], currency=row["currency"]),
+        psp=row["psp"],
+        state=OperationState(row["state"]),
+        reference=row["psp_reference"],
+        is_final=row["is_final"],
+        origin=Origin(row["origin"]),
+        hold_available=row["hold_available"],
+        hold_pending=row["hold_pending"],
+        reason=row["reason"],
     )
 
 
@@ -179,6 +214,7 @@ def _fact(row: asyncpg.Record) -> Fact:
         page_url=row["page_url"],
         reason=row["reason"],
         psp_at_ms=row["psp_at_ms"],
+        fraud_check=row["fraud_check"],
     )
 
 

@@ -18,8 +18,8 @@ WHERE stream = $1 AND entry = $2 AND attempts = 1
 
 -- name: is_waiting
 -- Whether a row is still to be processed; nobody looks into it. By stream too: a pointer that stands where it does not
--- belong must not bury what others are to do.
-SELECT EXISTS (SELECT FROM outbox WHERE id = $1 AND stream = $2)
+-- belong must not bury what others are to do. Either of its two lanes will do.
+SELECT EXISTS (SELECT FROM outbox WHERE id = $1 AND stream IN ($2::text, $2 || ':pos'))
 
 -- name: read_tries
 -- How often a message has been tried alone.

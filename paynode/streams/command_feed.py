@@ -1,4 +1,4 @@
-"""Reading a PSP's commands as one of several competing consumers."""
+"""Reading a PSP's commands, of one lane, as one of several competing consumers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from paynode.domain.road import GATEWAY_GROUP, Entry, commands_stream
+from paynode.domain.road import GATEWAY_GROUP, Entry
 from paynode.streams.client import GroupMissing, Redis, translated
 from paynode.streams.entries import Member, entries
 
@@ -32,10 +32,10 @@ return removed
 class CommandFeed:
     """New commands for this process, and those that another process took and never finished."""
 
-    def __init__(self, reader: Redis, commands: Redis, psp: str, *, consumer: str, block_ms: int) -> None:
+    def __init__(self, reader: Redis, commands: Redis, stream: str, *, consumer: str, block_ms: int) -> None:
         self._reader = reader
         self._commands = commands
-        self._member = Member(commands_stream(psp), GATEWAY_GROUP, consumer)
+        self._member = Member(stream, GATEWAY_GROUP, consumer)
         self._block_ms = block_ms
         self._cursor = "0-0"
 

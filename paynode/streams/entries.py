@@ -62,11 +62,28 @@ class Member:
             summary: Any = await client.xpending(self.stream, self.group)
         return int(summary["pending"])
 
-    async def make_group(self, client: Redis) -> None:
-        """Make the stream and the group, from the stream's beginning: at `$` what came before would be skipped."""
+    async def last_delivered(self, client: Redis) -> EntryId:
+        """How far the group has read; nowhere when it is not there."""
+        with translated():
+            try:
+                groups: Any = await client.xinfo_groups(self.stream)
+            except ResponseError as error:
+                if str(error) != "no such key":
+                    raise
+                groups = ()
+        found = [group["last-delivered-id"] for group in groups if group["name"] == self.group.encode()]
+        return entry_id(found[0].decode()) if found else (0, 0)
+
+    async def make_group(self, client: Redis) -> bool:
+        """Make the stream and the group, from the stream's beginning: at `$` what came before would be skipped.
+
+        Says whether there was none.
+        """
         with translated():
             try:
                 await client.xgroup_create(self.stream, self.group, id="0", mkstream=True)
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
+                return False
+        return True

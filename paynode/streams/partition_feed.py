@@ -1,15 +1,16 @@
-"""Reading one partition's stream as its only owner."""
+"""Reading one partition's stream, in its two lanes, as its only owner."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import anyio
 
 from paynode.config import Settings
-from paynode.domain.road import MERCHANTS_GROUP, Entry, events_stream
+from paynode.domain.road import MERCHANTS_GROUP, Entry, entry_on_pos_lane, events_stream, place_of, pos_lane
 from paynode.streams.client import GroupMissing, Redis, reader_client, translated
 from paynode.streams.entries import EntryId, Member, entries, entry_id
 
@@ -18,81 +19,137 @@ from paynode.streams.entries import EntryId, Member, entries, entry_id
 _OWNER: Final = "owner"
 # Seconds between two looks for what is pending and not in hand, while new entries never end.
 _LOOK_S: Final = 1.0
+# Milliseconds that a read of the first lane alone waits.
+_GLANCE_MS: Final = 100
 _NUMBER_MAX: Final = 2**64 - 1
+
+
+class _Lane:
+    """One of a partition's two streams, as far as it has been read."""
+
+    def __init__(self, stream: str, name: Callable[[str], str]) -> None:
+        self.member = Member(stream, MERCHANTS_GROUP, _OWNER)
+        self.in_hand: set[str] = set()
+        self.last: EntryId = (0, 0)
+        self.pending_after: str | None = "0"
+        self.is_behind = True
+        self._name = name
+
+    def take(self, found: Sequence[Entry]) -> list[Entry]:
+        """Those of them that are not in hand already, from now on in hand, as they are called outside."""
+        fresh = [entry for entry in found if entry.id not in self.in_hand]
+        if fresh:
+            self.in_hand.update(entry.id for entry in fresh)
+            self.last = max(self.last, entry_id(fresh[-1].id))
+        return [replace(entry, id=self._name(entry.id)) for entry in fresh]
+
+    def forget(self) -> None:
+        """There is another stream of this name now. Where the old one stood says nothing of it, whose ids may be lower:
+        trimming by it would take the unread. What was in hand is in PostgreSQL, and will be published again if it has
+        not been processed.
+        """
+        self.in_hand.clear()
+        self.last = (0, 0)
 
 
 class PartitionFeed:
     """Entries of a partition in order: first those that were delivered before and not acknowledged, then new ones.
 
+    Both lanes are read by one blocking read, and of what they have the one that is read first comes first. They share
+    a hash tag, an owner and a connection; each has its own order, pending list and group.
+
     A feed lives as long as one undisturbed run over the partition. After any error a new one begins at the pending
-    list's start again, which puts everything unacknowledged back in its order.
+    lists' start again, which puts everything unacknowledged back in its order.
     """
 
     def __init__(self, reader: Redis, commands: Redis, partition: int, *, count: int, block_ms: int) -> None:
         self._reader = reader
         self._commands = commands
-        self._member = Member(events_stream(partition), MERCHANTS_GROUP, _OWNER)
+        stream = events_stream(partition)
+        self._pos, self._ordinary = _Lane(pos_lane(stream), entry_on_pos_lane), _Lane(stream, str)
+        self._lanes = (self._pos, self._ordinary)
         self._count = count
         self._block_ms = block_ms
-        self._in_hand: set[str] = set()
-        self._last: EntryId = (0, 0)
-        self._pending_after: str | None = "0"
-        self._is_behind = True
         self._look_at = 0.0
 
     @property
     def in_hand(self) -> int:
         """Entries read and not yet acknowledged."""
-        return len(self._in_hand)
+        return sum(len(lane.in_hand) for lane in self._lanes)
 
     @property
     def is_behind(self) -> bool:
         """Whether what an owner before had in hand has not all been read yet."""
-        return self._is_behind
+        return any(lane.is_behind for lane in self._lanes)
 
     async def read(self) -> Sequence[Entry]:
         """The next entries; none when nothing came for a while.
 
         Raises: Unavailable.
         """
+        return await self._read(self._lanes, self._block_ms)
+
+    async def read_pos(self) -> Sequence[Entry]:
+        """The next entries of the lane that is read first, for a reader that has no room for others.
+
+        Raises: Unavailable.
+        """
+        # Not long: there may be room for others at any moment.
+        return await self._read((self._pos,), min(self._block_ms, _GLANCE_MS))
+
+    async def _read(self, lanes: Sequence[_Lane], block_ms: int) -> list[Entry]:
         try:
-            found = await (self._read_new() if self._pending_after is None else self._read_pending())
+            behind = [lane for lane in lanes if lane.pending_after is not None]
+            for lane in behind:
+                if fresh := await self._read_pending(lane):
+                    return fresh
+            return [] if behind else await self._read_new(lanes, block_ms)
         except GroupMissing:
-            # Whatever was in hand is in PostgreSQL and will be published again if it has not been processed. Where it
-            # stood says nothing of the new stream, whose ids may be lower: trimming by it would take the unread.
-            self._in_hand.clear()
-            self._last = (0, 0)
-            await self._member.make_group(self._commands)
+            # Of one lane or of both; and somebody else may have made a group anew before us, which stands further back.
+            # What is in hand of the other lane must stay in hand: read again, it would count as processed.
+            for lane in self._lanes:
+                is_new = await lane.member.make_group(self._commands)
+                if is_new or await lane.member.last_delivered(self._commands) < lane.last:
+                    lane.forget()
             return []
-        fresh = [entry for entry in found if entry.id not in self._in_hand]
-        self._remember(fresh)
-        return fresh
 
-    def _remember(self, fresh: Sequence[Entry]) -> None:
-        if not fresh:
-            return
-        self._in_hand.update(entry.id for entry in fresh)
-        self._last = max(self._last, entry_id(fresh[-1].id))
-
-    async def _read_pending(self) -> list[Entry]:
-        assert self._pending_after is not None
-        found = await self._member.read(self._reader, after=self._pending_after, count=self._count, block_ms=None)
-        self._pending_after = found[-1].id if found else None
+    async def _read_pending(self, lane: _Lane) -> list[Entry]:
+        assert lane.pending_after is not None
+        found = await lane.member.read(self._reader, after=lane.pending_after, count=self._count, block_ms=None)
+        lane.pending_after = found[-1].id if found else None
         if not found:
-            self._is_behind = False
-        return found
+            lane.is_behind = False
+        return lane.take(found)
 
-    async def _read_new(self) -> list[Entry]:
-        found = await self._member.read(self._reader, after=">", count=self._count, block_ms=self._block_ms)
+    async def _read_new(self, lanes: Sequence[_Lane], block_ms: int) -> list[Entry]:
+        with translated():
+            # The client's own types cover three protocols at once; ours is 2, a list of (stream, entries).
+            answer: Any = await self._reader.xreadgroup(
+                MERCHANTS_GROUP,
+                _OWNER,
+                {lane.member.stream: ">" for lane in lanes},
+                count=self._count,
+                block=block_ms,
+            )
+        found = {name.decode(): entries(raw) for name, raw in answer or ()}
+        fresh = [entry for lane in lanes for entry in lane.take(found.get(lane.member.stream, ()))]
         # Now and then also while there is always something new: what is swallowed is the oldest that is pending.
         if not found or anyio.current_time() >= self._look_at:
             self._look_at = anyio.current_time() + _LOOK_S
-            seen = len(self._in_hand | {entry.id for entry in found})
-            if await self._member.count_pending(self._commands) > seen:
-                # Something is pending that we have not seen: a connection of the owner before has swallowed it after we
-                # had looked. It was waiting in its own blocking read when it lost the partition.
-                self._pending_after = "0"
-        return found
+            await self._look_behind(lanes)
+        return fresh
+
+    async def _look_behind(self, lanes: Sequence[_Lane]) -> None:
+        """Whether something is pending that we have not seen: a connection of the owner before has swallowed it after
+        we had looked. It was waiting in its own blocking read when it lost the partition."""
+        with translated():
+            async with self._commands.pipeline(transaction=False) as pipeline:
+                for lane in lanes:
+                    pipeline.xpending(lane.member.stream, lane.member.group)
+                summaries: Any = await pipeline.execute()
+        for lane, summary in zip(lanes, summaries, strict=True):
+            if summary["pending"] > len(lane.in_hand):
+                lane.pending_after = "0"
 
     async def fetch(self, ids: Sequence[str]) -> Sequence[Entry]:
         """Read entries in hand once more, in their order; one that is not there any more has no fields.
@@ -101,11 +158,12 @@ class PartitionFeed:
         """
         with translated():
             async with self._commands.pipeline(transaction=False) as pipeline:
-                for number in ids:
-                    pipeline.xrange(self._member.stream, min=number, max=number)
+                for name in ids:
+                    is_pos, number = place_of(name)
+                    lane = self._pos if is_pos else self._ordinary
+                    pipeline.xrange(lane.member.stream, min=number, max=number)
                 answers: Any = await pipeline.execute()
-        found = {entry.id: entry for answer in answers for entry in entries(answer)}
-        return [found.get(number) or Entry(id=number, fields={}) for number in ids]
+        return [_named(name, entries(answer)) for name, answer in zip(ids, answers, strict=True)]
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """Say that these are processed and committed, and trim what nobody needs any more.
@@ -115,14 +173,26 @@ class PartitionFeed:
         entries that we have not seen yet.
         Raises: Unavailable; then they may be delivered again, and are recognised.
         """
-        last = self._last
+        done: dict[_Lane, list[str]] = {}
+        for name in ids:
+            is_pos, number = place_of(name)
+            done.setdefault(self._pos if is_pos else self._ordinary, []).append(number)
+        for lane, numbers in done.items():
+            await self._acknowledge(lane, numbers)
+
+    async def _acknowledge(self, lane: _Lane, numbers: Sequence[str]) -> None:
+        last, member = lane.last, lane.member
         with translated():
             async with self._commands.pipeline(transaction=False) as pipeline:
-                pipeline.xack(self._member.stream, self._member.group, *ids)
-                pipeline.xpending(self._member.stream, self._member.group)
+                pipeline.xack(member.stream, member.group, *numbers)
+                pipeline.xpending(member.stream, member.group)
                 _, pending = await pipeline.execute()
-            self._in_hand.difference_update(ids)
-            await self._commands.xtrim(self._member.stream, minid=_floor(pending, last), approximate=False)
+            lane.in_hand.difference_update(numbers)
+            await self._commands.xtrim(member.stream, minid=_floor(pending, last), approximate=False)
+
+
+def _named(name: str, found: Sequence[Entry]) -> Entry:
+    return replace(found[0], id=name) if found else Entry(id=name, fields={})
 
 
 def _floor(pending: Any, last: EntryId) -> str:

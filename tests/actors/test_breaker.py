@@ -9,9 +9,9 @@ import aiobreaker.circuitbreaker as library_circuit
 import aiobreaker.state as library_state
 import pytest
 
-from paynode.psp.breaker import Breaker, Permit, State
+from paynode.psp.breaker import Breaker, BreakerRules, Permit, State
 
-OPEN_S = 5.0
+OPEN_S, WINDOW_S = 5.0, 30.0
 
 
 class Clock:
@@ -31,7 +31,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def breaker(clock: Clock) -> Breaker:
-    return Breaker(failures_max=3, open_s=OPEN_S, clock=clock)
+    return Breaker(BreakerRules(window_s=WINDOW_S, calls_min=4, failed_max=0.5, open_s=OPEN_S), clock=clock)
 
 
 def entered(breaker: Breaker) -> Permit:
@@ -44,6 +44,10 @@ def state(breaker: Breaker) -> State:
     return breaker.state
 
 
+def is_held(breaker: Breaker) -> bool:
+    return breaker.is_held
+
+
 def call(breaker: Breaker, *, fails: bool) -> None:
     permit = entered(breaker)
     permit.report(has_failed=fails)
@@ -51,7 +55,7 @@ def call(breaker: Breaker, *, fails: bool) -> None:
 
 
 def trip(breaker: Breaker) -> None:
-    for _ in range(3):
+    for _ in range(4):
         call(breaker, fails=True)
     assert state(breaker) is State.OPEN
 
@@ -60,17 +64,62 @@ def trip(breaker: Breaker) -> None:
     ("results", "expected"),
     [
         ("", State.CLOSED),
-        ("ff", State.CLOSED),
-        ("fff", State.OPEN),
-        ("ffsff", State.CLOSED),  # a success begins the count anew
-        ("ffsfff", State.OPEN),
+        ("fff", State.CLOSED),  # too few to say anything
+        ("ffff", State.OPEN),
+        ("ffs", State.CLOSED),
+        ("ffsf", State.OPEN),  # a success begins nothing anew: it is the share that counts
+        ("ssssfff", State.CLOSED),
+        ("ssssffff", State.OPEN),
+        ("sfsf", State.OPEN),
         ("ssss", State.CLOSED),
     ],
 )
-def test_failures_in_a_row_trip_it(breaker: Breaker, results: str, expected: State) -> None:
+def test_the_share_of_failures_trips_it(breaker: Breaker, results: str, expected: State) -> None:
     for result in results:
         call(breaker, fails=result == "f")
     assert state(breaker) is expected
+
+
+def test_two_thirds_of_failures_trip_it_though_no_two_of_them_are_in_a_row(clock: Clock) -> None:
+    """What the library by itself would never see: every success begins its count anew."""
+    rules = BreakerRules(window_s=WINDOW_S, calls_min=10, failed_max=0.6, open_s=OPEN_S)
+    breaker = Breaker(rules, clock=clock)
+    for number in range(12):
+        if state(breaker) is State.CLOSED:
+            call(breaker, fails=number % 3 != 0)
+    assert state(breaker) is State.OPEN
+
+
+def test_failures_in_a_row_trip_it_whatever_was_good_before(clock: Clock) -> None:
+    rules = BreakerRules(window_s=WINDOW_S, calls_min=10, failed_max=0.5, in_a_row=5, open_s=OPEN_S)
+    breaker = Breaker(rules, clock=clock)
+    for result in "s" * 100 + "ffff" + "s" + "ffff":
+        call(breaker, fails=result == "f")
+    assert state(breaker) is State.CLOSED
+    call(breaker, fails=True)
+    assert state(breaker) is State.OPEN
+    clock.now += OPEN_S
+    call(breaker, fails=False)
+    assert state(breaker) is State.CLOSED
+    for _ in range(4):
+        call(breaker, fails=True)
+    assert state(breaker) is State.CLOSED, "the count began anew"
+
+
+def test_what_is_older_than_the_window_counts_no_more(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(3):
+        call(breaker, fails=True)
+    clock.now += WINDOW_S
+    call(breaker, fails=True)
+    assert state(breaker) is State.CLOSED
+    assert (breaker.calls, breaker.failures) == (1, 1)
+
+
+def test_failures_that_trickle_in_over_the_window_trip_it(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(4):
+        call(breaker, fails=True)
+        clock.now += WINDOW_S / 5
+    assert state(breaker) is State.OPEN
 
 
 def test_an_open_breaker_lets_nobody_through_until_its_time_is_over(breaker: Breaker, clock: Clock) -> None:
@@ -80,6 +129,18 @@ def test_an_open_breaker_lets_nobody_through_until_its_time_is_over(breaker: Bre
     clock.now += 0.001
     assert breaker.enter() is not None
     assert state(breaker) is State.HALF_OPEN
+
+
+def test_it_tells_for_how_long_it_has_not_been_closed(breaker: Breaker, clock: Clock) -> None:
+    assert breaker.open_for_s == 0
+    trip(breaker)
+    for _ in range(3):
+        clock.now += OPEN_S
+        call(breaker, fails=True)
+    assert breaker.open_for_s == 3 * OPEN_S
+    clock.now += OPEN_S
+    call(breaker, fails=False)
+    assert breaker.open_for_s == 0
 
 
 def test_of_fifty_callers_one_probes(breaker: Breaker, clock: Clock) -> None:
@@ -141,14 +202,57 @@ def test_the_calls_under_way_when_it_trips_do_not_prolong_it(breaker: Breaker, c
     assert breaker.enter() is not None
 
 
-def test_after_it_closed_as_many_failures_are_needed_as_ever(breaker: Breaker, clock: Clock) -> None:
+def test_after_it_closed_what_failed_before_counts_no_more(breaker: Breaker, clock: Clock) -> None:
     trip(breaker)
     clock.now += OPEN_S
     call(breaker, fails=False)
-    call(breaker, fails=True)
-    call(breaker, fails=True)
+    for _ in range(3):
+        call(breaker, fails=True)
     assert state(breaker) is State.CLOSED
     call(breaker, fails=True)
+    assert state(breaker) is State.OPEN
+
+
+def test_a_probe_that_outlives_a_reset_makes_no_room_for_a_second_one(breaker: Breaker, clock: Clock) -> None:
+    trip(breaker)
+    clock.now += OPEN_S
+    late = entered(breaker)
+    breaker.reset()
+    trip(breaker)
+    clock.now += OPEN_S
+    entered(breaker)
+    late.report(has_failed=False)
+    late.give_back()
+    assert state(breaker) is State.HALF_OPEN
+    assert breaker.enter() is None, "the one probe is still under way"
+
+
+def test_who_holds_it_open_holds_it_until_it_is_reset(breaker: Breaker, clock: Clock) -> None:
+    breaker.hold_open()
+    clock.now += 100 * OPEN_S
+    assert breaker.refuses
+    assert breaker.enter() is None
+    assert is_held(breaker)
+    breaker.reset()
+    assert not is_held(breaker)
+    assert state(breaker) is State.CLOSED
+    assert breaker.enter() is not None
+
+
+def test_a_reset_forgets_what_was_counted(breaker: Breaker) -> None:
+    for _ in range(3):
+        call(breaker, fails=True)
+    breaker.reset()
+    assert (breaker.calls, breaker.failures) == (0, 0)
+    call(breaker, fails=True)
+    assert state(breaker) is State.CLOSED
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+def test_to_look_changes_nothing(breaker: Breaker, clock: Clock, is_after: bool) -> None:
+    trip(breaker)
+    clock.now += OPEN_S if is_after else 0
+    assert breaker.refuses is not is_after
     assert state(breaker) is State.OPEN
 
 

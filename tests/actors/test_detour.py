@@ -83,6 +83,9 @@ class Stream:
         self.said.append("read")
         return [Entry(id="1-1", fields={})]
 
+    async def read_pos(self) -> Sequence[Entry]:
+        return await self.read()
+
     async def fetch(self, ids: Sequence[str]) -> Sequence[Entry]:
         return []
 

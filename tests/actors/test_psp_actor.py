@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import pytest
 
 from paynode.actors.gateway import PspActor
-from paynode.domain.attempts import Attempt, Claim, Conclusion, GatewayCommand
+from paynode.domain.attempts import Attempt, Claim, Conclusion, GatewayCommand, Postponed, Turn
 from paynode.domain.deciding import CommandKind
 from paynode.domain.errors import Unavailable
 from paynode.domain.money import Money
-from paynode.domain.payment import ChargeOrder, Method, Source
-from paynode.domain.psp import Answer, Outcome, PspRequest
+from paynode.domain.payment import Method, PspOrder, Source
+from paynode.domain.psp import Answer, Capabilities, Outcome, PspRequest
 from paynode.domain.road import Pointer
 
-ORDER = ChargeOrder(
+ORDER = PspOrder(
     operation_id="op-1",
     payment_id="pay-1",
     merchant_id="mer-1",
@@ -35,7 +36,22 @@ IN_DOUBT = Answer(outcome=Outcome.UNKNOWN, reason="timeout")
 NOT_SENT = Answer(outcome=Outcome.NOT_SENT, reason="breaker_open")
 PENDING = Answer(outcome=Outcome.PENDING, page_url="https://psp.example/a")
 IDEMPOTENT_FOR_MS = 86_400_000
+CAPABILITIES = Capabilities(
+    has_page=True,
+    has_token=True,
+    can_authorize=True,
+    can_capture_partially=True,
+    can_capture_repeatedly=True,
+    can_refund_partially=True,
+    can_cancel_page=True,
+    is_callback_binding=True,
+    idempotent_for_s=IDEMPOTENT_FOR_MS / 1000,
+    settle_s=60.0,
+)
 SEND_WITHIN_S, CALL_DEADLINE_S = 5.0, 10.0
+
+
+LEAVE = Turn()
 
 
 @dataclass
@@ -47,6 +63,8 @@ class World:
     sent: Answer = APPROVED
     found: Answer | None = None
     may_resend: bool = True
+    turn: Turn = LEAVE
+    now_ms: int = 1_000_000
     said: list[str] = field(default_factory=list)
     requests: list[PspRequest] = field(default_factory=list)
     claimed_at: float = 0.0
@@ -54,33 +72,44 @@ class World:
 
     # -- Psp --
     @property
-    def idempotent_for_ms(self) -> int:
-        return IDEMPOTENT_FOR_MS
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES
 
-    def prepare(self, order: ChargeOrder) -> PspRequest:
-        assert order is ORDER
+    def prepare(self, order: PspOrder) -> PspRequest:
+        assert order.operation_id == "op-1"
         return PREPARED
 
-    async def send(self, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
+    async def send(self, order: PspOrder, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
+        assert order.operation_id == "op-1"
         self.said.append("send")
         self.requests.append(request)
         self.instants.append((send_by, deadline))
         return self.sent
 
+    @asynccontextmanager
+    async def turn_to_send(self, order: PspOrder, *, is_retry: bool, is_urgent: bool) -> AsyncIterator[Turn]:
+        self.said.append("wait to retry" if is_retry else "wait")
+        yield self.turn
+
+    @asynccontextmanager
+    async def turn_to_ask(self) -> AsyncIterator[Turn]:
+        self.said.append("wait")
+        yield self.turn
+
     # -- Claims --
     async def submit(self, claim: Claim, /) -> bool:
         self.said.append("claim")
         self.claimed_at = time.monotonic()
-        assert (claim.request, claim.command.order) == (PREPARED, ORDER)
+        assert claim.request is PREPARED
         return self.is_claimed
 
 
 class Inquiries(World):
     """The PSP's side that is asked; `find` is a name of two Protocols."""
 
-    async def find(self, our_reference: str, *, deadline: float) -> Answer | None:
+    async def find(self, order: PspOrder, *, deadline: float) -> Answer | None:
         self.said.append("ask")
-        assert our_reference == ORDER.operation_id
+        assert order.operation_id == "op-1"
         return self.found
 
 
@@ -106,8 +135,18 @@ class Rows:
         raise NotImplementedError
 
 
-def attempt(outcome: Outcome | None, *, is_past: bool = False, age_ms: int = 60_000) -> Attempt:
-    return Attempt(id="attempt-0", request=STORED, outcome=outcome, is_past_deadline=is_past, age_ms=age_ms)
+def attempt(
+    outcome: Outcome | None, *, is_past: bool = False, age_ms: int = 60_000, sent_ms: int = 55_000, psp: str = "sim"
+) -> Attempt:
+    return Attempt(
+        id="attempt-0",
+        psp=psp,
+        request=STORED,
+        outcome=outcome,
+        is_past_deadline=is_past,
+        age_ms=age_ms,
+        sent_ms=sent_ms,
+    )
 
 
 def actor(world: Inquiries) -> PspActor:
@@ -119,11 +158,13 @@ def actor(world: Inquiries) -> PspActor:
         new_id=lambda: f"id-{next(numbers)}",
         send_within_s=SEND_WITHIN_S,
         call_deadline_s=CALL_DEADLINE_S,
+        now_ms=lambda: world.now_ms,
     )
 
 
-def command(kind: CommandKind) -> GatewayCommand:
-    return GatewayCommand(ref="command-1", kind=kind, order=ORDER)
+def command(kind: CommandKind, *, tries: int = 0, give_up_at_ms: int | None = None) -> GatewayCommand:
+    order = replace(ORDER, give_up_at_ms=give_up_at_ms)
+    return GatewayCommand(ref="command-1", kind=kind, order=order, tries=tries)
 
 
 WAIT = None  # no conclusion: the command stays where it is
@@ -132,6 +173,8 @@ End = tuple[str | None, Answer | None, Source]
 GONE: End = (None, None, Source.ANSWER)
 LOST = Answer(outcome=Outcome.UNKNOWN, reason="gateway_lost")
 NOT_FOUND = Answer(outcome=Outcome.UNKNOWN, reason="not_found")
+ABSENT = Answer(outcome=Outcome.ABSENT, reason="not_found")
+SETTLE_MS = 60_000
 
 
 def inquired(answer: Answer | None) -> End:
@@ -143,22 +186,22 @@ SUBMITS: Mapping[str, tuple[Inquiries, End | None, list[str]]] = {
         f"claimed, and the PSP says {answer.outcome}": (
             Inquiries(sent=answer),
             ("id-1", answer, Source.ANSWER),
-            ["claim", "send"],
+            ["wait", "claim", "send"],
         )
         for answer in (APPROVED, DECLINED, PENDING, IN_DOUBT, NOT_SENT)
     },
-    "claim lost, and the attempt was not sent after all": (Inquiries(is_claimed=False), GONE, ["claim"]),
-    "claim lost to one that is at it": (Inquiries(is_claimed=False, attempt=attempt(None)), WAIT, ["claim"]),
+    "claim lost, and the attempt was not sent after all": (Inquiries(is_claimed=False), GONE, ["wait", "claim"]),
+    "claim lost to one that is at it": (Inquiries(is_claimed=False, attempt=attempt(None)), WAIT, ["wait", "claim"]),
     "claim lost to one that is gone": (
         Inquiries(is_claimed=False, attempt=attempt(None, is_past=True)),
         ("attempt-0", LOST, Source.ANSWER),
-        ["claim"],
+        ["wait", "claim"],
     ),
     **{
         f"claim lost to one that has concluded {outcome}": (
             Inquiries(is_claimed=False, attempt=attempt(outcome, is_past=is_past)),
             GONE,
-            ["claim"],
+            ["wait", "claim"],
         )
         for outcome in (Outcome.APPROVED, Outcome.DECLINED, Outcome.PENDING, Outcome.UNKNOWN)
         for is_past in (False, True)
@@ -172,48 +215,58 @@ INQUIRIES: Mapping[str, tuple[Inquiries, End | None, list[str]]] = {
     "in doubt, and found": (
         Inquiries(attempt=attempt(Outcome.UNKNOWN), found=APPROVED),
         inquired(APPROVED),
-        ["ask"],
+        ["wait", "ask"],
     ),
     "in doubt, and nobody can be asked": (
         Inquiries(attempt=attempt(Outcome.UNKNOWN), found=IN_DOUBT),
         inquired(IN_DOUBT),
-        ["ask"],
+        ["wait", "ask"],
     ),
     "in doubt, not found, sent again": (
         Inquiries(attempt=attempt(Outcome.UNKNOWN), sent=APPROVED),
         inquired(APPROVED),
-        ["ask", "claim again", "send"],
+        ["wait", "ask", "claim again", "send"],
     ),
     "in doubt, not found, sent again in doubt": (
         Inquiries(attempt=attempt(Outcome.UNKNOWN), sent=IN_DOUBT),
         inquired(IN_DOUBT),
-        ["ask", "claim again", "send"],
+        ["wait", "ask", "claim again", "send"],
     ),
     "in doubt, not found, and not sent again": (
         Inquiries(attempt=attempt(Outcome.UNKNOWN), sent=NOT_SENT),
         inquired(Answer(outcome=Outcome.UNKNOWN, reason="not_sent_again: breaker_open")),
-        ["ask", "claim again", "send"],
+        ["wait", "ask", "claim again", "send"],
     ),
     "in doubt, not found, another sends it again": (
         Inquiries(attempt=attempt(Outcome.UNKNOWN), may_resend=False),
         WAIT,
-        ["ask", "claim again"],
+        ["wait", "ask", "claim again"],
     ),
-    "in doubt, not found, the key is forgotten by now": (
-        Inquiries(attempt=attempt(Outcome.UNKNOWN, age_ms=IDEMPOTENT_FOR_MS)),
+    "in doubt, not found, the key is forgotten by now, and it has settled": (
+        Inquiries(attempt=attempt(Outcome.UNKNOWN, age_ms=IDEMPOTENT_FOR_MS, sent_ms=SETTLE_MS)),
+        inquired(ABSENT),
+        ["wait", "ask"],
+    ),
+    "in doubt, not found, the key is forgotten by now, and it may show yet": (
+        Inquiries(attempt=attempt(Outcome.UNKNOWN, age_ms=IDEMPOTENT_FOR_MS, sent_ms=SETTLE_MS - 1)),
         inquired(NOT_FOUND),
-        ["ask"],
+        ["wait", "ask"],
     ),
     "in doubt, not found, the key is known for a moment more": (
         Inquiries(attempt=attempt(Outcome.UNKNOWN, age_ms=IDEMPOTENT_FOR_MS - 1)),
         inquired(APPROVED),
-        ["ask", "claim again", "send"],
+        ["wait", "ask", "claim again", "send"],
+    ),
+    "in doubt at another PSP": (
+        Inquiries(attempt=attempt(Outcome.UNKNOWN, psp="other")),
+        inquired(Answer(outcome=Outcome.UNKNOWN, reason="sent_to_another_psp")),
+        [],
     ),
     **{
         f"{outcome} already, and {news}": (
             Inquiries(attempt=attempt(outcome), found=found),
             inquired(found if news == "news" else None),
-            ["ask"],
+            ["wait", "ask"],
         )
         for outcome in (Outcome.PENDING, Outcome.APPROVED, Outcome.DECLINED, Outcome.EXPIRED)
         for news, found in {"news": APPROVED, "no answer": IN_DOUBT, "not found": None}.items()
@@ -229,7 +282,7 @@ async def check(kind: CommandKind, world: Inquiries, end: End | None, said: list
     if end is None:
         assert concluded is None
         return
-    assert concluded is not None
+    assert isinstance(concluded, Conclusion)
     assert (concluded.attempt_id, concluded.answer, concluded.source) == end
     assert concluded.command is asked
     assert concluded.evidence_id.startswith("id-")
@@ -248,7 +301,7 @@ async def test_inquiring(world: Inquiries, end: End | None, said: list[str]) -> 
 @pytest.mark.parametrize("world", [world for world, *_ in INQUIRIES.values()], ids=INQUIRIES.keys())
 async def test_an_inquiry_never_concludes_that_nothing_was_sent(world: Inquiries) -> None:
     concluded = await actor(world).perform(command(CommandKind.INQUIRE))
-    answer = concluded.answer if concluded else None
+    answer = concluded.answer if isinstance(concluded, Conclusion) else None
     assert answer is None or answer.outcome is not Outcome.NOT_SENT
 
 
@@ -265,6 +318,63 @@ async def test_the_time_to_send_by_is_counted_from_before_the_claim() -> None:
     ((send_by, deadline),) = world.instants
     assert send_by <= world.claimed_at + SEND_WITHIN_S
     assert deadline == pytest.approx(send_by + CALL_DEADLINE_S)
+
+
+# -- turns and deadlines ----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_refused_a_turn_is_not_sent_and_only_its_claimant_says_so() -> None:
+    refused = Turn(refusal="breaker_open")
+    await check(CommandKind.SUBMIT, Inquiries(turn=refused), ("id-1", NOT_SENT, Source.ANSWER), ["wait", "claim"])
+    at_it = Inquiries(turn=refused, is_claimed=False, attempt=attempt(None))
+    await check(CommandKind.SUBMIT, at_it, WAIT, ["wait", "claim"])
+
+
+@pytest.mark.parametrize("kind", CommandKind)
+async def test_what_is_told_to_wait_comes_again_and_nothing_is_known_of_it(kind: CommandKind) -> None:
+    world = Inquiries(turn=Turn(pause_s=7.0), attempt=attempt(Outcome.UNKNOWN))
+    asked = command(kind)
+    assert await actor(world).perform(asked) == Postponed(command=asked, pause_s=7.0)
+    assert world.said == ["wait"], "neither claimed nor asked"
+
+
+async def test_a_second_try_asks_for_a_turn_as_such() -> None:
+    world = Inquiries()
+    await actor(world).perform(command(CommandKind.SUBMIT, tries=1))
+    assert world.said == ["wait to retry", "claim", "send"]
+
+
+async def test_after_the_deadline_of_the_payment_nothing_is_sent_for_the_first_time() -> None:
+    world = Inquiries()
+    concluded = await actor(world).perform(command(CommandKind.SUBMIT, give_up_at_ms=world.now_ms))
+    assert isinstance(concluded, Conclusion)
+    assert concluded.answer == Answer(outcome=Outcome.NOT_SENT, reason="payment_deadline")
+    assert world.said == ["claim"]
+
+
+async def test_what_is_sent_shortly_before_the_deadline_has_only_that_time_to_leave() -> None:
+    world = Inquiries()
+    await actor(world).perform(command(CommandKind.SUBMIT, give_up_at_ms=world.now_ms + 1500))
+    ((send_by, deadline),) = world.instants
+    assert send_by <= world.claimed_at + 1.5
+    assert deadline > send_by + CALL_DEADLINE_S, "an answer is waited for as long as ever"
+
+
+async def test_what_waits_is_heard_of_again_when_its_payment_is_given_up() -> None:
+    world = Inquiries(turn=Turn(pause_s=60.0))
+    postponed = await actor(world).perform(command(CommandKind.SUBMIT, give_up_at_ms=world.now_ms + 1500))
+    assert isinstance(postponed, Postponed)
+    assert postponed.pause_s == pytest.approx(1.5)
+
+
+async def test_after_the_deadline_of_the_payment_the_bytes_are_not_sent_again_either() -> None:
+    """Whoever wanted to pay has gone: that nothing is there is the better end."""
+    for sent_ms, answer in ((SETTLE_MS - 1, NOT_FOUND), (SETTLE_MS, ABSENT)):
+        world = Inquiries(attempt=attempt(Outcome.UNKNOWN, sent_ms=sent_ms))
+        concluded = await actor(world).perform(command(CommandKind.INQUIRE, give_up_at_ms=world.now_ms))
+        assert isinstance(concluded, Conclusion)
+        assert concluded.answer == answer
+        assert world.said == ["wait", "ask"]
 
 
 async def test_a_database_that_is_away_leaves_the_command_where_it_is() -> None:

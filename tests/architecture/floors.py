@@ -21,6 +21,8 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
     "storage": _GROUND,
     "streams": _GROUND,
     "psp": _GROUND,
+    # A wing of its own: it is asked about charges and never for money; a PSP's rules of what was sent are none of its.
+    "fraud": _GROUND,
     "observability": _GROUND,
     "embedded": frozenset({"config"}),
     "http": _GROUND | {"runtime"},
@@ -31,7 +33,7 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
     "client": frozenset({"domain", "streams"}),
     "bench": _GROUND | {"storage", "streams", "client"},
     "cli": _GROUND | {"app", "storage", "embedded", "sim", "shop", "observability", "bench", "client"},
-    "app": _GROUND | {"runtime", "actors", "storage", "streams", "psp", "observability", "http"},
+    "app": _GROUND | {"runtime", "actors", "storage", "streams", "psp", "fraud", "observability", "http"},
 }
 
 # Libraries of the floors that are not free to choose.

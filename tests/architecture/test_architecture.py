@@ -36,7 +36,7 @@ def test_the_domain_is_pure(rule: Callable[[Module], Iterator[str]]) -> None:
 
 
 def test_only_the_composition_root_sees_actors_and_adapters() -> None:
-    house, adapters = paynode(), {"storage", "streams", "psp"}
+    house, adapters = paynode(), {"storage", "streams", "psp", "fraud"}
     seen_by = {module.name: {Module(house.resolve(one.target), "").floor for one in module.imports} for module in house}
     both = [name for name, seen in seen_by.items() if "actors" in seen and seen & adapters]
     assert all(name.startswith("paynode.app") for name in both), f"compose in app/ what {both} compose"

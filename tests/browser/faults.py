@@ -11,7 +11,7 @@ from tests.support.installation import Installation
 @asynccontextmanager
 async def faults(installation: Installation, **rates: float) -> AsyncIterator[None]:
     """With these rates inside, and none afterwards."""
-    url = installation.settings.psp.sim.url + "/faults"
+    url = installation.settings.psp["sim"].url + "/faults"
     reply = await installation.send("POST", url, json=rates)
     assert reply.status == 200, reply.raw
     try:

@@ -32,9 +32,12 @@ ALPHABET: Final[Mapping[str, Fact]] = {
     "pending without page": fact(Outcome.PENDING, reference="cs_1", amount=1000, currency="EUR"),
     "unknown": fact(Outcome.UNKNOWN, reason="timeout"),
     "unknown again": fact(Outcome.UNKNOWN, reason="timeout"),
+    "reversed": fact(Outcome.REVERSED, reference="ch_1", amount=1000, currency="EUR"),
+    "absent": fact(Outcome.ABSENT, reason="not_found"),
+    "held": fact(Outcome.HELD, reason="fraud_check"),
     "not sent": fact(Outcome.NOT_SENT, reason="connection_refused"),
     "not sent again": fact(Outcome.NOT_SENT, reason="connection_refused"),
-    "not sent a third time": fact(Outcome.NOT_SENT, reason="breaker_open"),
+    "not sent a third time": fact(Outcome.NOT_SENT, reason="connection_refused"),
 }
 
 # As an adapter or a stranger's row may word it, within what the gates let in.

@@ -15,42 +15,66 @@ from paynode.domain.payment import Fact, Payment
 
 @dataclass(frozen=True)
 class Expected:
-    """What the merchant must be shown, and what must stand in the books."""
+    """What the merchant must be shown, and what must stand in the books but for what is given back."""
 
     status: str
     captured: int
     pending: int
-    postings: frozenset[tuple[str, str, int]]
+    postings: list[tuple[str, str, int]]
 
 
-def expected(payment: Payment, facts: Sequence[Fact], *, tries_max: int, fixed: int, basis_points: int) -> Expected:
+def expected(  # noqa: C901 - one rule after the other, as the design has them
+    payment: Payment,
+    facts: Sequence[Fact],
+    *,
+    tries_max: int,
+    doubts_max: int,
+    fixed: int,
+    basis_points: int,
+    is_given_back: bool,
+) -> Expected:
+    """`is_given_back`: it succeeded after it had been given up, and a refund of it is under way."""
     asked, said = payment.money, {fact.outcome.value for fact in facts}
     charges = {(fact.reference, fact.amount, fact.currency) for fact in facts if fact.outcome.value == "approved"}
     right = {one for one in charges if one[0] is not None and one[1:] == (asked.amount, asked.currency)}
-    unsent_calls = {fact.event_id for fact in facts if fact.outcome.value == "not_sent"}
+    taken = {(fact.reference, fact.amount, fact.currency) for fact in facts if fact.outcome.value == "reversed"}
+    gone = {one for one in taken if one[0] is not None and one[1:] == (asked.amount, asked.currency)}
+    calls = {(fact.event_id, fact.outcome.value) for fact in facts}
+    unsent, doubts = (sum(outcome == name for _, outcome in calls) for name in ("not_sent", "unknown"))
+    is_booked = bool(right or gone)  # what was taken back had been given
+    is_reversed = is_booked and "reversed" in said
+    is_denied = bool(charges) and bool(said & {"declined", "expired"}) and not is_given_back
 
-    if charges and (charges != right or len(right) > 1 or said & {"declined", "expired"}):
-        status = "review"  # the evidence contradicts the terms or itself: people must look
-    elif right:
-        status = "captured"
+    is_contradicted = charges != right or len(right) > 1 or is_denied
+    if (charges and is_contradicted) or (is_reversed and is_given_back):
+        status = "review"  # the evidence contradicts the terms, itself or what we did: people must look
+    elif is_booked:
+        status = "failed" if is_reversed else "captured"
     elif said & {"declined", "expired"}:
         status = "declined" if "declined" in said else "expired"
     elif "pending" in said:
         status = "requires_action"
-    elif "unknown" in said:
-        status = "unknown"  # no timer and no count of anything ends it
-    elif len(unsent_calls) >= tries_max:
+    elif "absent" in said:
         status = "failed"
+    elif "unknown" in said:
+        status = "unknown" if doubts <= doubts_max else "review"  # no timer ends it: the PSP was asked in vain
+    elif unsent >= tries_max:
+        status = "failed"
+    elif "held" in said:
+        status = "review"
     else:
         status = "created" if payment.method.value == "hosted_page" else "processing"
 
-    if not right:
-        return Expected(status=status, captured=0, pending=0, postings=frozenset())
+    if not is_booked:
+        return Expected(status=status, captured=0, pending=0, postings=[])
     fee = min(asked.amount, fixed + int(Fraction(asked.amount * basis_points, 10_000) + Fraction(1, 2)))
-    postings = {("psp:sim:receivable", "merchant:pending", asked.amount), ("merchant:pending", "fee_revenue", fee)}
+    postings = [("psp:sim:receivable", "merchant:pending", asked.amount), ("merchant:pending", "fee_revenue", fee)]
+    if is_reversed:
+        postings += [(credit, debit, amount) for debit, credit, amount in postings]
+    postings += [("psp:sim:receivable", "suspense:sim", asked.amount)] * max(len(right) - 1, 0)
     return Expected(
         status=status,
-        captured=asked.amount,
-        pending=asked.amount - fee,
-        postings=frozenset(one for one in postings if one[2] > 0),
+        captured=0 if is_reversed and not is_given_back else asked.amount,
+        pending=0 if is_reversed else asked.amount - fee,
+        postings=[one for one in postings if one[2] > 0],
     )

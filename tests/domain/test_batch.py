@@ -115,7 +115,7 @@ def test_commands_keep_the_order_in_which_they_were_decided() -> None:
     payments = [someone() for _ in range(4)]
     for about in payments:
         writer.tell(about, fact(Outcome.NOT_SENT, about=about))
-    assert [command.operation_id for command in writer.merged().commands] == [one.operation.id for one in payments]
+    assert [command.operation_id for command in writer.merged().commands] == [one.charge.id for one in payments]
 
 
 def test_a_dead_letter_changes_no_books() -> None:

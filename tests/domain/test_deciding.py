@@ -10,20 +10,22 @@ import pytest
 from hypothesis import given
 
 from paynode.domain.deciding import Command, CommandKind, Decision, decide
-from paynode.domain.payment import FINAL, Fact, OperationState, Payment, Status
+from paynode.domain.payment import FINAL, Fact, OperationKind, OperationState, Origin, Payment, Source, Status
+from paynode.domain.postings import due
 from paynode.domain.psp import Outcome
-from tests.domain.evidence import ALPHABET, histories
-from tests.domain.making import FEES, OPERATION, POLICY, fact, payment
+from tests.domain.evidence import ALPHABET, PAGE_A, histories
+from tests.domain.making import FEES, LIMITS, OPERATION, POLICY, fact, new_id, payment
 from tests.support.properties import law
 
 INQUIRE, SUBMIT = CommandKind.INQUIRE, CommandKind.SUBMIT
+SALE, AUTHORIZE = OperationKind.SALE, OperationKind.AUTHORIZE
 
 
 def decisions(facts: Sequence[Fact]) -> list[Decision]:
     """What each fact led to, one after the other."""
     decided = [Decision(payment=payment())]
     for one in facts:
-        decided.append(decide(decided[-1].payment, one, FEES, POLICY))
+        decided.append(decide(decided[-1].payment, one, POLICY, new_id))
     return decided[1:]
 
 
@@ -37,7 +39,7 @@ def after(*names: str) -> Decision:
         (("charge",), []),
         (("declined",), []),
         (("expired",), []),
-        (("page a",), []),
+        (("page a",), [(INQUIRE, 600_000)]),  # its callback may be lost
         (("unknown",), [(INQUIRE, 5_000)]),
         (("not sent",), [(SUBMIT, 1_000)]),
         (("not sent", "not sent again"), [(SUBMIT, 2_000)]),
@@ -54,20 +56,76 @@ def test_commands_follow_from_doubt_and_from_calls_that_never_left(
     names: tuple[str, ...], commands: list[tuple[CommandKind, int]]
 ) -> None:
     assert after(*names).commands == tuple(
-        Command(kind=kind, operation_id=OPERATION, delay_ms=delay_ms) for kind, delay_ms in commands
+        Command(kind=kind, operation_id=OPERATION, psp="sim", delay_ms=delay_ms) for kind, delay_ms in commands
     )
 
 
-def test_inquiries_climb_the_ladder_and_stay_on_its_last_rung() -> None:
-    calls = [fact(Outcome.UNKNOWN) for _ in range(5)]
-    pauses = [decision.commands[0].delay_ms for decision in decisions(calls)]
-    assert pauses == [5_000, 30_000, 120_000, 120_000, 120_000], "no timer ends `unknown`"
+def test_inquiries_climb_the_ladder_and_people_look_after_its_last_rung() -> None:
+    *asked, last = decisions([fact(Outcome.UNKNOWN) for _ in range(4)])
+    assert [decision.commands[0].delay_ms for decision in asked] == [5_000, 30_000, 120_000]
+    assert {decision.payment.status for decision in asked} == {Status.UNKNOWN}
+    assert (last.payment.status, last.payment.review_reason, last.commands) == (
+        Status.REVIEW,
+        "outcome_unresolved",
+        (),
+    )
+
+
+def test_a_page_whose_end_is_still_owed_is_asked_about_again_and_again() -> None:
+    opened = fact(Outcome.PENDING, reference="cs_1", page_url=PAGE_A)
+    asked = [replace(opened, source=Source.INQUIRY, event_id=new_id()) for _ in range(3)]
+    told = decisions([opened, *asked])
+    assert [[one.kind for one in decision.commands] for decision in told] == [[INQUIRE]] * 4
+    assert {decision.payment.version for decision in told} == {2}, "only the first one was news"
+
+
+def test_what_was_provably_sent_to_nobody_goes_to_the_next_psp_at_once_and_then_round_again_later() -> None:
+    about = replace(payment(), route=("sim", "other"))
+    told = []
+    for _ in range(4):
+        decision = decide(about, fact(Outcome.NOT_SENT), replace(POLICY, not_sent_tries_max=9), new_id)
+        about = decision.payment
+        (command,) = decision.commands
+        told.append((command.psp, command.delay_ms, about.charge.psp))
+    assert told == [("other", 0, "other"), ("sim", 1_000, "sim"), ("other", 0, "other"), ("sim", 2_000, "sim")]
+
+
+def test_what_may_have_been_sent_stays_where_it_is() -> None:
+    about = replace(payment(), route=("sim", "other"))
+    for one in (fact(Outcome.NOT_SENT), fact(Outcome.UNKNOWN), fact(Outcome.ABSENT)):
+        about = decide(about, one, POLICY, new_id).payment
+    assert (about.charge.psp, about.status) == ("other", Status.FAILED)
+
+
+def test_a_payment_out_of_time_is_not_tried_again() -> None:
+    decision = decide(payment(), fact(Outcome.NOT_SENT, reason="payment_deadline"), POLICY, new_id)
+    assert (decision.payment.status, decision.commands) == (Status.FAILED, ())
+
+
+@pytest.mark.parametrize(("kind", "answer"), [(SALE, OperationKind.REFUND), (AUTHORIZE, OperationKind.VOID)])
+def test_what_succeeds_after_it_was_given_up_is_given_back(kind: OperationKind, answer: OperationKind) -> None:
+    given_up = decide(payment(kind=kind), fact(Outcome.DECLINED), POLICY, new_id).payment
+    assert given_up.is_given_up
+    decision = decide(given_up, ALPHABET["charge"], POLICY, new_id)
+    (made,) = decision.made
+    assert (made.kind, made.origin, made.money) == (answer, Origin.LATE_SUCCESS, given_up.money)
+    assert [(one.kind, one.operation_id) for one in decision.commands] == [(SUBMIT, made.id)]
+    assert not decision.payment.keeps_order_slot, "another payment of the order may have been made meanwhile"
+    assert decision.payment.status in (Status.CAPTURED, Status.AUTHORIZED), "explained: nobody needs to look"
+
+
+def test_an_authorization_that_nobody_waited_for_is_voided_and_nothing_is_sent_for_it_again() -> None:
+    about = replace(payment(kind=AUTHORIZE), is_for_pos=True, is_reversed=True)
+    (made,) = decide(about, ALPHABET["charge"], POLICY, new_id).made
+    assert (made.kind, made.origin) == (OperationKind.VOID, Origin.REVERSAL)
+    unsent = decide(about, fact(Outcome.NOT_SENT, reason="breaker_open"), POLICY, new_id)
+    assert (unsent.payment.status, unsent.commands) == (Status.FAILED, ())
 
 
 def test_retries_double_their_pause_up_to_the_maximum_until_given_up() -> None:
     patient = replace(POLICY, not_sent_tries_max=6)
-    assert [patient.retry_delay_ms(tries) for tries in range(1, 6)] == [1_000, 2_000, 3_000, 3_000, 3_000]
-    assert patient.retry_delay_ms(10**6) == 3_000, "a number of tries that nobody foresaw is no huge number"
+    assert [patient.retry_delay_ms(tries, 1) for tries in range(1, 6)] == [1_000, 2_000, 3_000, 3_000, 3_000]
+    assert patient.retry_delay_ms(10**6, 1) == 3_000, "a number of tries that nobody foresaw is no huge number"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +143,7 @@ def test_the_timeline_names_a_change_and_passes_over_what_is_no_news(names: tupl
 
 def test_no_news_leads_to_nothing() -> None:
     nothing = after("charge", "charge")
-    assert (nothing.business_facts, nothing.commands, nothing.event) == ((), (), None)
+    assert (nothing.made, nothing.commands, nothing.event) == ((), (), None)
 
 
 def test_the_same_doubt_told_twice_asks_once() -> None:
@@ -96,9 +154,10 @@ def test_the_same_doubt_told_twice_asks_once() -> None:
 def test_nothing_is_asked_once_it_is_known_over_all_pairs_and_triples() -> None:
     for facts in product(ALPHABET.values(), repeat=3):
         for decision in decisions(facts):
-            state = decision.payment.operation.state
-            assert not decision.commands or state in (OperationState.UNKNOWN, OperationState.NEW)
-            assert not decision.commands or decision.payment.status not in FINAL
+            state = decision.payment.charge.state
+            asked = [one for one in decision.commands if one.operation_id == OPERATION]
+            assert not asked or state in (OperationState.UNKNOWN, OperationState.NEW, OperationState.PENDING)
+            assert not asked or decision.payment.status not in FINAL
 
 
 @law(300)
@@ -107,36 +166,46 @@ def test_there_is_always_somebody_who_asks_while_there_is_doubt(facts: Sequence[
     """As many commands as calls in doubt, each answered by the next call: none is lost, none is added."""
     told = decisions(facts)
     for before, decision in pairwise([Decision(payment=payment()), *told]):
+        asked = [one for one in decision.commands if one.operation_id == OPERATION]
         if _is_new_doubt(before.payment, decision):
-            assert len(decision.commands) == 1
+            assert len(asked) == 1
         else:
-            assert not decision.commands
+            assert all(decision.payment.charge.state is OperationState.PENDING for _ in asked)
 
 
 def _is_new_doubt(before: Payment, decision: Decision) -> bool:
     last = decision.payment.facts[-1] if decision.payment is not before else None
     if last is None:
         return False
-    wanted = {Outcome.UNKNOWN: OperationState.UNKNOWN, Outcome.NOT_SENT: OperationState.NEW}
-    return wanted.get(last.outcome) is decision.payment.operation.state
+    wanted = {
+        Outcome.UNKNOWN: OperationState.UNKNOWN,
+        Outcome.NOT_SENT: OperationState.NEW,
+        Outcome.PENDING: OperationState.PENDING,
+    }
+    return wanted.get(last.outcome) is decision.payment.charge.state
 
 
 @law(300)
 @given(histories)
-def test_a_business_fact_of_a_kind_becomes_due_at_most_once(facts: Sequence[Fact]) -> None:
-    due = [one for decision in decisions(facts) for one in decision.business_facts]
-    assert len(due) == len({(one.operation_id, one.kind, one.part) for one in due})
+def test_what_was_due_stays_due_and_is_of_a_kind_at_most_once(facts: Sequence[Fact]) -> None:
+    known: set[tuple[str, str, int]] = set()
+    for decision in decisions(facts):
+        names = [(one.operation_id, one.kind, one.part) for one in due(decision.payment, FEES, LIMITS)]
+        assert len(names) == len(set(names))
+        assert known <= set(names), "the ledger forgets nothing"
+        known = set(names)
 
 
 @law(300)
 @given(histories)
 def test_money_is_posted_as_soon_as_it_is_captured_and_never_without(facts: Sequence[Fact]) -> None:
-    captured = 0
     for decision in decisions(facts):
-        grown = decision.payment.amounts.captured - captured
-        captured += grown
-        posted = [posting for one in decision.business_facts for posting in one.postings if posting.type == "capture"]
-        assert sum(posting.money.amount for posting in posted) == grown
+        lines = [line for one in due(decision.payment, FEES, LIMITS) for line in one.postings]
+        captured = sum(line.money.amount for line in lines if line.type == "capture")
+        taken_back = sum(line.money.amount for line in lines if line.type == "reversal")
+        is_reversed = decision.payment.charge.state is OperationState.REVERSED
+        assert decision.payment.amounts.captured == (0 if is_reversed else captured)
+        assert (taken_back > 0) == is_reversed
 
 
 def test_every_status_that_evidence_can_give_is_reached_here() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,16 +12,14 @@ from paynode.domain.folding import absorb
 from paynode.domain.payment import FINAL, FREES_ORDER, Amounts, Fact, Method, OperationState, Payment, Status
 from paynode.domain.psp import Outcome
 from tests.domain.evidence import ALPHABET, PAGE_A, PAGE_B, histories, two_tellings
-from tests.domain.making import EUROS_10, charge, fact, payment
+from tests.domain.making import EUROS_10, LIMITS, charge, fact, payment
 from tests.support.properties import law
-
-TRIES_MAX = 3
 
 
 def fold(facts: Sequence[Fact], about: Payment | None = None) -> Payment:
     folded = about or payment()
     for one in facts:
-        folded = absorb(folded, one, tries_max=TRIES_MAX)
+        folded = absorb(folded, one, LIMITS)
     return folded
 
 
@@ -35,8 +34,13 @@ ONE_FACT = {
     "expired": (OperationState.EXPIRED, Status.EXPIRED),
     "page a": (OperationState.PENDING, Status.REQUIRES_ACTION),
     "unknown": (OperationState.UNKNOWN, Status.UNKNOWN),
+    "absent": (OperationState.FAILED, Status.FAILED),
+    "reversed": (OperationState.REVERSED, Status.FAILED),
+    "held": (OperationState.NEW, Status.REVIEW),
     "not sent": (OperationState.NEW, None),
 }
+# What was taken back had been given.
+AMOUNTS = {"charge": Amounts(authorized=1000, captured=1000), "reversed": Amounts(authorized=1000)}
 UNTOUCHED = {Method.HOSTED_PAGE: Status.CREATED, Method.TOKEN: Status.PROCESSING}
 
 
@@ -44,8 +48,8 @@ UNTOUCHED = {Method.HOSTED_PAGE: Status.CREATED, Method.TOKEN: Status.PROCESSING
 @pytest.mark.parametrize(("name", "state", "status"), [(name, *rest) for name, rest in ONE_FACT.items()])
 def test_one_fact_decides_the_status(name: str, state: OperationState, status: Status | None, method: Method) -> None:
     folded = of(name, method=method)
-    assert (folded.operation.state, folded.status) == (state, status or UNTOUCHED[method])
-    assert folded.amounts == (Amounts(authorized=1000, captured=1000) if name == "charge" else Amounts())
+    assert (folded.charge.state, folded.status) == (state, status or UNTOUCHED[method])
+    assert folded.amounts == (AMOUNTS.get(name, Amounts()))
     assert folded.version == 2
 
 
@@ -57,6 +61,11 @@ def test_the_table_of_outcomes_is_complete() -> None:
 def test_calls_that_never_left_end_the_payment_only_when_there_were_enough() -> None:
     assert of("not sent", "not sent again").status is Status.PROCESSING
     assert of("not sent", "not sent again", "not sent a third time").status is Status.FAILED
+    refused = [fact(Outcome.NOT_SENT, reason="breaker_open") for _ in range(9)]
+    assert fold(refused).status is Status.PROCESSING, "that was no try: our own guards refused it"
+    two = replace(payment(), route=("sim", "other"))
+    assert fold([fact(Outcome.NOT_SENT) for _ in range(5)], two).status is Status.PROCESSING, "of each PSP as many"
+    assert fold([fact(Outcome.NOT_SENT) for _ in range(6)], two).status is Status.FAILED
 
 
 @pytest.mark.parametrize(
@@ -104,10 +113,10 @@ def test_contradictions_ask_for_people_and_say_why(names: tuple[str, ...], reaso
 
 @law(300)
 @given(histories)
-def test_review_needs_a_charge_and_says_why(facts: Sequence[Fact]) -> None:
+def test_review_says_why_and_needs_a_charge_a_check_or_many_doubts(facts: Sequence[Fact]) -> None:
     folded = fold(facts)
     assert (folded.status is Status.REVIEW) == (folded.review_reason is not None)
-    if folded.status is Status.REVIEW:
+    if folded.review_reason not in (None, "fraud_check", "outcome_unresolved"):
         assert any(one.outcome is Outcome.APPROVED for one in facts)
 
 
@@ -118,12 +127,12 @@ def test_order_and_repetition_make_no_difference(tellings: tuple[Sequence[Fact],
     assert seen(one) == seen(other)
     assert one.version == other.version, "each fact counts once"
     if one.review_reason is None:
-        assert (one.psp_reference, one.operation) == (other.psp_reference, other.operation)
+        assert (one.psp_reference, one.charge) == (other.psp_reference, other.charge)
 
 
 def seen(folded: Payment) -> tuple[object, ...]:
     """All of a payment but which of two charges carries the posting."""
-    operation = folded.operation
+    operation = folded.charge
     return folded.status, folded.amounts, folded.review_reason, folded.page_url, operation.state, operation.money
 
 
@@ -139,13 +148,13 @@ def test_of_two_pages_it_is_always_the_same_one() -> None:
 def test_what_is_known_already_changes_nothing_at_all() -> None:
     before = of("charge", "unknown")
     repeated = charge("ch_1", event_id="01890a5d-0000-7000-8000-ffffffffffff")
-    assert absorb(before, repeated, tries_max=TRIES_MAX) is before
+    assert absorb(before, repeated, LIMITS) is before
 
 
 def test_a_fact_about_another_operation_is_a_mistake_of_ours() -> None:
     stranger = payment(operation_id="01890a5d-0000-7000-8000-00000000dead")
     with pytest.raises(ValueError, match="another payment"):
-        absorb(payment(), charge(about=stranger), tries_max=TRIES_MAX)
+        absorb(payment(), charge(about=stranger), LIMITS)
 
 
 @law(200)
@@ -158,9 +167,9 @@ def test_the_terms_never_change(facts: Sequence[Fact]) -> None:
         EUROS_10,
         before.method,
     )
-    assert (folded.operation.id, folded.operation.psp, folded.operation.money) == (
-        before.operation.id,
-        before.operation.psp,
+    assert (folded.charge.id, folded.charge.psp, folded.charge.money) == (
+        before.charge.id,
+        before.charge.psp,
         EUROS_10,
     )
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from paynode.domain.booking import Effects, MerchantBooks, Surroundings
 from paynode.domain.ledger import Entry
 from paynode.domain.money import AMOUNT_MAX, Money
-from paynode.domain.moving import BALANCE_MAX, move
+from paynode.domain.moving import BALANCE_MAX, move, on_request
+from paynode.domain.payment import OperationKind, Payment
 from paynode.domain.postings import AVAILABLE, SUSPENSE_INTERNAL
 from paynode.domain.publishing import (
     CaptureRequest,
@@ -25,7 +26,7 @@ from paynode.domain.publishing import (
     WalletMovement,
 )
 from paynode.domain.wallet import Delta, Wallet
-from tests.domain.making import FEES, MERCHANT, PAYMENT, POLICY, new_id
+from tests.domain.making import FEES, MERCHANT, PAYMENT, POLICY, History, new_id, payment
 from tests.support.properties import law
 
 CREDIT, DEBIT = OutsideType.WALLET_CREDIT, OutsideType.WALLET_DEBIT
@@ -70,7 +71,7 @@ def test_the_wallet_is_what_a_simple_sum_says_and_never_below_zero(
 ) -> None:
     held, model, ledger = MerchantBooks(merchant_id=MERCHANT, fees=FEES), {"EUR": 0, "JPY": 0}, list[Entry]()
     for event_type, amount, currency in asked:
-        held, effects = move(held, movement(event_type, amount, currency), None, AROUND)
+        held, effects = moved(held, movement(event_type, amount, currency), None)
         ledger += effects.entries
         change = amount if event_type is CREDIT else -amount
         is_possible = model[currency] + change >= 0
@@ -92,7 +93,7 @@ def test_the_wallet_is_what_a_simple_sum_says_and_never_below_zero(
 )
 def test_a_movement_is_one_posting_about_no_payment(event_type: OutsideType, debit: str, credit: str) -> None:
     asked = movement(event_type, 500)
-    _, effects = move(books(EUR=500), asked, "row", AROUND)
+    _, effects = moved(books(EUR=500), asked, "row")
     [entry] = effects.entries
     assert (entry.posting.debit, entry.posting.credit, entry.posting.money.amount) == (debit, credit, 500)
     assert (entry.payment_id, entry.operation_id, entry.reference, entry.epoch) == (None, asked.id, "ref-1", 3)
@@ -100,9 +101,9 @@ def test_a_movement_is_one_posting_about_no_payment(event_type: OutsideType, deb
 
 
 def test_a_debit_takes_what_is_available_to_the_last_cent_and_not_what_is_pending() -> None:
-    after, _ = move(books(EUR=500), movement(DEBIT, 500), None, AROUND)
+    after, _ = moved(books(EUR=500), movement(DEBIT, 500), None)
     assert after.wallet("EUR").available == 0
-    _, effects = move(after, movement(DEBIT, 1), None, AROUND)
+    _, effects = moved(after, movement(DEBIT, 1), None)
     assert refusal(effects) == "insufficient_funds"
 
 
@@ -110,23 +111,63 @@ def test_a_debit_takes_what_is_available_to_the_last_cent_and_not_what_is_pendin
     ("asked", "code"),
     [
         (movement(DEBIT, 1, "JPY"), "insufficient_funds"),
-        (event(OutsideType.REFUND_REQUEST, RefundRequest(payment_id=PAYMENT)), "not_supported_yet"),
-        (event(OutsideType.CAPTURE_REQUEST, CaptureRequest(payment_id=PAYMENT)), "not_supported_yet"),
     ],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(asked: OutsideEvent, code: str) -> None:
     before = books(EUR=500)
-    after, effects = move(before, asked, None, AROUND)
+    after, effects = moved(before, asked, None)
     assert after is before
     assert refusal(effects) == code
 
 
 def test_no_wallet_grows_beyond_what_sums_can_hold() -> None:
     full = books(EUR=BALANCE_MAX - AMOUNT_MAX)
-    after, effects = move(full, movement(CREDIT, AMOUNT_MAX), None, AROUND)
+    after, effects = moved(full, movement(CREDIT, AMOUNT_MAX), None)
     assert effects.entries
-    _, effects = move(after, movement(CREDIT, 1), None, AROUND)
+    _, effects = moved(after, movement(CREDIT, 1), None)
     assert refusal(effects) == "balance_limit"
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "made"),
+    [
+        (OperationKind.SALE, RefundRequest(payment_id=PAYMENT, amount=300, reason="late"), OperationKind.REFUND),
+        (OperationKind.AUTHORIZE, CaptureRequest(payment_id=PAYMENT, is_final=True), OperationKind.CAPTURE),
+    ],
+)
+def test_a_request_of_a_publisher_becomes_the_operation_that_a_merchants_would(
+    kind: OperationKind, asked: RefundRequest | CaptureRequest, made: OperationKind
+) -> None:
+    history = History(payment=payment(kind=kind)).succeed()
+    told = event(OutsideType.REFUND_REQUEST, asked)
+    _, after, effects = on_request(history.books, history.payment, told, asked, "row", AROUND)
+    assert after is not None
+    assert effects.verdict is not None
+    assert (after.operations[-1].kind, after.operations[-1].id) == (made, told.id)
+    assert (effects.verdict.result, effects.claim, effects.decided) == (Result.APPLIED, "row", None)
+    assert [command.operation_id for command in effects.commands] == [told.id]
+
+
+@pytest.mark.parametrize(
+    ("about", "code"),
+    [
+        (None, "payment_unknown"),
+        (payment(merchant_id=new_id()), "payment_unknown"),
+        (payment(), "payment_not_refundable"),
+    ],
+)
+def test_a_request_of_a_publisher_that_cannot_be_is_refused(about: Payment | None, code: str) -> None:
+    asked = RefundRequest(payment_id=PAYMENT)
+    told = event(OutsideType.REFUND_REQUEST, asked)
+    before = books(EUR=500)
+    after, same, effects = on_request(before, about, told, asked, None, AROUND)
+    assert (after, same) == (before, about)
+    assert refusal(effects) == code
+
+
+def moved(before: MerchantBooks, asked: OutsideEvent, ref: str | None) -> tuple[MerchantBooks, Effects]:
+    assert isinstance(asked.data, WalletMovement)
+    return move(before, asked, asked.data, ref, AROUND)
 
 
 def refusal(effects: Effects) -> str | None:

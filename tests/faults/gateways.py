@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from paynode.actors.dispatch import Dispatcher
+from paynode.actors.dispatch import Dispatcher, all_hands
 from paynode.actors.gateway import PspActor
 from paynode.actors.suspicion import Suspicion, SuspicionRules
 from paynode.actors.upkeep import Upkeep
 from paynode.app.parts import now_ms
 from paynode.config import Settings
-from paynode.domain.attempts import Claim
+from paynode.domain.attempts import Claim, Turn
 from paynode.domain.money import Money
-from paynode.domain.payment import ChargeOrder, Method
-from paynode.domain.psp import Answer, Outcome, PspRequest
+from paynode.domain.payment import Method, OperationKind, PspOrder
+from paynode.domain.psp import Answer, Capabilities, Outcome, PspRequest
 from paynode.observability.observers import Observer
 from paynode.runtime.backoff import Backoff
 from paynode.runtime.grouping import Grouper
@@ -32,6 +32,18 @@ from paynode.streams.publisher import RedisPublisher
 from tests.storage import rows
 
 COMMANDS = "paynode:{psp-sim}:commands"
+CAPABILITIES = Capabilities(
+    has_page=True,
+    has_token=True,
+    can_authorize=True,
+    can_capture_partially=True,
+    can_capture_repeatedly=True,
+    can_refund_partially=True,
+    can_cancel_page=True,
+    is_callback_binding=True,
+    idempotent_for_s=60.0,
+    settle_s=5.0,
+)
 
 
 @dataclass
@@ -39,20 +51,35 @@ class Psp:
     """Answers after `seconds`; what it says of a token "bad" can be stored by nobody."""
 
     seconds: float = 0.1  # so that many end together
-    idempotent_for_ms: int = 60_000
+    capabilities: Capabilities = CAPABILITIES
+    # What is said to whoever wants to send; charges wait for `gate` before they hear it.
+    turns: list[Turn] = field(default_factory=list)
+    retries: list[bool] = field(default_factory=list)
+    gate: anyio.Event | None = None
     sent: list[str] = field(default_factory=list)
 
-    def prepare(self, order: ChargeOrder) -> PspRequest:
+    def prepare(self, order: PspOrder) -> PspRequest:
         body = b'{"token":"%b"}' % (order.token or "").encode()
         return PspRequest(path="/", body=body, idempotency_key=order.operation_id)
 
-    async def send(self, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
+    async def send(self, order: PspOrder, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
         self.sent.append(request.idempotency_key)
         await anyio.sleep(self.seconds)
         return Answer(outcome=Outcome.DECLINED, reason="\0" if b"bad" in request.body else "no")
 
-    async def find(self, our_reference: str, *, deadline: float) -> Answer | None:
+    async def find(self, order: PspOrder, *, deadline: float) -> Answer | None:
         return None
+
+    @asynccontextmanager
+    async def turn_to_send(self, order: PspOrder, *, is_retry: bool, is_urgent: bool) -> AsyncIterator[Turn]:
+        self.retries.append(is_retry)
+        if self.gate is not None and order.kind is OperationKind.SALE:
+            await self.gate.wait()
+        yield self.turns.pop(0) if self.turns else Turn()
+
+    @asynccontextmanager
+    async def turn_to_ask(self) -> AsyncIterator[Turn]:
+        yield Turn()
 
 
 @asynccontextmanager
@@ -75,9 +102,9 @@ async def gateway(
         anyio.create_task_group() as group,
     ):
         attempts = PgAttempts(database, gateway=name, send_within_s=5, call_deadline_s=10, partitions=32)
-        claims: Grouper[Claim, bool] = Grouper(attempts.claim, group_size_max=8, waiting_max=8)
-        actor = PspActor(psp, attempts, claims, new_id=rows.new_id, send_within_s=5, call_deadline_s=10)
-        feed = CommandFeed(reader, commands, "sim", consumer=name, block_ms=50)
+        claims: Grouper[Claim, bool] = Grouper(attempts.claim, group_size_max=8, waiting_max=all_hands(8))
+        actor = PspActor(psp, attempts, claims, new_id=rows.new_id, send_within_s=5, call_deadline_s=10, now_ms=now_ms)
+        feed = CommandFeed(reader, commands, COMMANDS, consumer=name, block_ms=50)
         kept, publisher = PgCommands(database), RedisPublisher(commands)
         rules = SuspicionRules(deliveries=3, attempts_max=3)
         dispatcher = Dispatcher(
@@ -106,9 +133,16 @@ async def gateway(
         group.cancel_scope.cancel()
 
 
-async def issue(owner: Session, token: str, *, psp: str = "sim", kind: str = "psp.submit") -> str:
+async def issue(
+    owner: Session,
+    token: str,
+    *,
+    psp: str = "sim",
+    kind: str = "psp.submit",
+    operation: OperationKind = OperationKind.SALE,
+) -> str:
     """A command about a fresh operation; its row."""
-    order = ChargeOrder(
+    order = PspOrder(
         operation_id=rows.new_id(),
         payment_id=rows.new_id(),
         merchant_id=rows.new_id(),
@@ -116,6 +150,8 @@ async def issue(owner: Session, token: str, *, psp: str = "sim", kind: str = "ps
         money=Money(amount=1000, currency="EUR"),
         method=Method.TOKEN,
         token=token,
+        kind=operation,
+        charge_id=None if operation is OperationKind.SALE else rows.new_id(),
     )
     row = rows.message(
         stream=f"paynode:{{psp-{psp}}}:commands",

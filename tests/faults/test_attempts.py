@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import anyio
 import pytest
@@ -15,15 +16,16 @@ from paynode.domain.attempts import Claim, Conclusion, GatewayCommand
 from paynode.domain.deciding import CommandKind
 from paynode.domain.errors import Poison
 from paynode.domain.money import Money
-from paynode.domain.payment import ChargeOrder, Method, Source
-from paynode.domain.psp import Answer, Outcome, PspRequest
+from paynode.domain.payment import Method, PspOrder, Source
+from paynode.domain.psp import Answer, Callback, Capabilities, Outcome, PspRequest, SettlementLine
 from paynode.observability.observers import Observer
-from paynode.psp.breaker import Breaker
 from paynode.psp.guard import GuardedPsp
 from paynode.storage.attempts import PgAttempts
 from paynode.storage.bodies import encode_order
 from paynode.storage.commands import PgCommands
 from paynode.storage.postgres import Pool, Role, Session, pool
+from tests.faults.gateways import CAPABILITIES
+from tests.guards.rules import RULES
 from tests.storage import rows
 
 APPROVED = Answer(outcome=Outcome.APPROVED, reference="ch_1", amount=1000, currency="EUR")
@@ -31,7 +33,7 @@ PENDING = Answer(outcome=Outcome.PENDING, reference="ses_1", page_url="https://p
 IN_DOUBT = Answer(outcome=Outcome.UNKNOWN, reason="timeout")
 NOT_SENT = Answer(outcome=Outcome.NOT_SENT, reason="connection_refused")
 
-ORDER = ChargeOrder(
+ORDER = PspOrder(
     operation_id=str(uuid7()),
     payment_id=str(uuid7()),
     merchant_id=str(uuid7()),
@@ -113,6 +115,38 @@ async def test_one_command_that_is_concluded_twice_at_once_is_one_evidence(owner
     assert attempt.outcome == evidence["outcome"], "the attempt and the evidence tell the same"
 
 
+async def test_the_settle_window_counts_from_the_last_sending(owner: Session, gateways: Pool) -> None:
+    """The bytes may have left a second ago, however old the claim is."""
+    attempts = attempts_of(gateways)
+    attempt_id = await concluded(owner, attempts, IN_DOUBT)
+    await owner.execute(
+        "UPDATE psp_attempts SET claimed_at = claimed_at - interval '1 h', send_by = send_by - interval '1 h'"
+    )
+    attempt = await attempts.find(ORDER.operation_id)
+    assert attempt is not None
+    assert attempt.psp == "sim"
+    assert attempt.age_ms >= 3_600_000
+    assert attempt.sent_ms >= 3_595_000 - 5_000, "it could be sent for 5 s after the claim"
+    assert attempt.sent_ms < attempt.age_ms
+    assert await attempts.claim_resend(attempt_id)
+    attempt = await attempts.find(ORDER.operation_id)
+    assert attempt is not None
+    assert attempt.sent_ms < 0, "at this moment it may still be on its way"
+    assert attempt.age_ms >= 3_600_000, "the PSP has known the key since the first sending"
+
+
+async def test_what_was_absent_and_shows_after_all_is_found(owner: Session, gateways: Pool) -> None:
+    attempts = attempts_of(gateways)
+    attempt_id = await concluded(owner, attempts, IN_DOUBT)
+    for answer in (Answer(outcome=Outcome.ABSENT, reason="not_found"), APPROVED):
+        inquiry = await issue(owner, CommandKind.INQUIRE)
+        assert len(await attempts.conclude([ended(inquiry, attempt_id, answer, Source.INQUIRY)])) == 1
+        attempt = await attempts.find(ORDER.operation_id)
+        assert attempt is not None
+        assert attempt.outcome is answer.outcome
+    assert await attempts.claim([claim_of(await issue(owner, CommandKind.SUBMIT))]) == [False], "nor anywhere else"
+
+
 async def test_a_late_delivery_cannot_claim_while_its_command_is_being_concluded_as_not_sent(
     owner: Session, gateways: Pool
 ) -> None:
@@ -162,29 +196,27 @@ class Careless:
     """An adapter that hands on whatever the PSP said."""
 
     answer: Answer
-    idempotent_for_s: float = 60.0
+    capabilities: Capabilities = CAPABILITIES
 
-    def prepare_charge(
-        self, *, operation_id: str, amount: int, currency: str, token: str, description: str
-    ) -> PspRequest:
+    def prepare(self, order: PspOrder) -> PspRequest:
         return REQUEST
 
-    def prepare_session(
-        self, *, operation_id: str, amount: int, currency: str, return_url: str, description: str
-    ) -> PspRequest:
-        return REQUEST
-
-    async def send(self, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
+    async def send(self, order: PspOrder, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
         return self.answer
 
-    async def find(self, our_reference: str, *, deadline: float) -> Answer | None:
+    async def find(self, order: PspOrder, *, deadline: float) -> Answer | None:
         return self.answer
+
+    def parse_callback(self, headers: Mapping[str, str], raw: bytes, *, now_s: float) -> Callback | None:
+        raise NotImplementedError
+
+    def settlement(self, since: datetime, until: datetime) -> AsyncIterator[SettlementLine]:
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize("bad", UNSTORABLE.values(), ids=UNSTORABLE.keys())
 async def test_an_answer_that_cannot_be_stored_is_a_doubt_and_a_failure_of_the_psp(bad: Answer) -> None:
-    breaker = Breaker(failures_max=5, open_s=1)
-    psp = GuardedPsp("careless", Careless(bad), Observer(), new_breaker=lambda: breaker, clock=time.monotonic)
-    for answer in (await psp.send(REQUEST, send_by=0, deadline=0), await psp.find("op", deadline=0)):
+    psp = GuardedPsp("careless", Careless(bad), Observer(), RULES, clock=time.monotonic)
+    for answer in (await psp.send(ORDER, REQUEST, send_by=0, deadline=0), await psp.find(ORDER, deadline=0)):
         assert answer is not None
         assert (answer.outcome, answer.is_psp_failure) == (Outcome.UNKNOWN, True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
+import anyio
 import pytest
 
 from paynode.config import Settings
+from paynode.domain.attempts import Turn
+from paynode.domain.payment import OperationKind
 from paynode.storage.postgres import Session
 from paynode.streams.client import Redis
 from tests.faults.gateways import COMMANDS, Psp, gateway, issue
@@ -50,3 +54,71 @@ async def test_a_command_of_another_psp_is_not_performed_at_this_one(owner: Sess
     await wait_until(is_read, "the stream is empty")
     assert len(psp.sent) == 1
     assert await owner.fetchval("SELECT count(*) FROM outbox WHERE id = $1", foreign) == 1
+
+
+async def test_what_is_told_to_wait_leaves_the_stream_and_comes_again_in_its_time(
+    owner: Session, road: Redis, psp: Psp
+) -> None:
+    """No evidence, no attempt, no delivery that is counted: the command is as if it had been made for later."""
+    psp.turns = [Turn(pause_s=3600.0)]
+    ref = await issue(owner, "good")
+    await road.xadd(COMMANDS, {"ref": ref})
+
+    async def is_postponed() -> bool:
+        row = await owner.fetchrow(
+            "SELECT published_at IS NULL AND available_at > now() + interval '59 minutes' AS is_later FROM outbox"
+        )
+        assert row is not None
+        return bool(row["is_later"]) and await road.xlen(COMMANDS) == 0
+
+    await wait_until(is_postponed, "it is due in an hour, and nobody has it in hand")
+    assert psp.sent == []
+    assert await owner.fetchval("SELECT count(*) FROM psp_attempts") == 0
+    await road.xadd(COMMANDS, {"ref": ref})  # as the relay does when the hour is over
+    await wait_until(lambda: is_concluded(owner), "it was sent")
+    assert psp.retries == [False, False], "it was never tried"
+
+
+async def is_concluded(owner: Session) -> bool:
+    return bool(await owner.fetchval("SELECT count(*) = 0 FROM outbox WHERE type LIKE 'psp.submit'"))
+
+
+async def test_a_second_try_at_the_same_psp_is_known_as_one(owner: Session, road: Redis, psp: Psp) -> None:
+    """What was tried elsewhere is new here: the payments of a PSP that is down are first tries of the next one."""
+    elsewhere, again = await issue(owner, "elsewhere"), await issue(owner, "again")
+    await owner.execute(NOT_SENT, "other", elsewhere)
+    await owner.execute(NOT_SENT, "sim", again)
+    for ref in (elsewhere, again):
+        await road.xadd(COMMANDS, {"ref": ref})
+        await wait_until(partial(is_gone, owner, ref), "it was sent")
+    assert psp.retries == [False, True]
+
+
+NOT_SENT = """
+INSERT INTO psp_attempts
+    (id, operation_id, payment_id, psp, path, request, gateway, send_by, deadline_at, outcome, concluded_at)
+SELECT gen_random_uuid(), operation_id, payment_id, $1, '/', '', 'test', now() - interval '2 s',
+    now() - interval '1 s', 'not_sent', now()
+FROM outbox WHERE id = $2
+"""
+
+
+async def is_gone(owner: Session, ref: str) -> bool:
+    return bool(await owner.fetchval("SELECT count(*) = 0 FROM outbox WHERE id = $1", ref))
+
+
+async def test_a_refund_does_not_stand_behind_charges_that_wait_for_their_turn(
+    owner: Session, road: Redis, psp: Psp
+) -> None:
+    psp.gate = anyio.Event()
+    charges = [await issue(owner, "good") for _ in range(12)]  # more than there are hands for them
+    refund = await issue(owner, "good", operation=OperationKind.REFUND)
+    inquiry = await issue(owner, "good", kind="psp.inquire")
+    for ref in (*charges, refund, inquiry):
+        await road.xadd(COMMANDS, {"ref": ref})
+    await wait_until(lambda: is_gone(owner, refund), "the refund was sent")
+    await wait_until(lambda: is_gone(owner, inquiry), "and the question answered")
+    assert len(psp.sent) == 1
+    psp.gate.set()
+    await wait_until(lambda: is_concluded(owner), "and the charges after it")
+    assert len(psp.sent) == 13

@@ -55,6 +55,10 @@ class Endless:
         self._in_hand.extend(entry.id for entry in entries)
         return entries
 
+    async def read_pos(self) -> Sequence[Entry]:
+        await anyio.sleep(0.05)
+        return []
+
     def _pointer(self) -> Mapping[str, str]:
         ref = new_id()
         return {"ref": ref, "merchant": ref}
@@ -121,7 +125,7 @@ async def test_what_is_read_ahead_of_a_committer_that_stands_still_is_bounded(
     settings: Settings, redis_url: str
 ) -> None:
     """Every merchant's mailbox has room of its own: a backlog of many merchants would fill the memory with them."""
-    feed, observer, policy = Endless(), Observer(), policy_of(settings)
+    feed, observer, policy = Endless(), Observer(), policy_of(settings, {})
 
     class Feeds:
         @asynccontextmanager

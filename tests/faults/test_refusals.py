@@ -126,6 +126,7 @@ def empty_batch(*leases: Lease) -> Batch:
         claims=(),
         facts=(),
         payments=(),
+        made=(),
         entries=(),
         adjustments=(),
         heads=(),
@@ -135,6 +136,7 @@ def empty_batch(*leases: Lease) -> Batch:
         letters=(),
         parked=(),
         verdicts=(),
+        decided=(),
     )
 
 

@@ -39,7 +39,14 @@ async def untouched(servers: Running, template: str, home: Path) -> AsyncIterato
 
 def of_tests(url: str, home: Path) -> Settings:
     """Any free port, a public address that no test listens at, and waits that no test has to sit through."""
-    settings = databases.pointed_at(config.load({"admin": {"port": 0}}), url, home)
+    patient = {"target_ms": 60_000}  # nobody is refused because the machine is slow
+    settings = databases.pointed_at(config.load({"admin": {"port": 0}, "overload": patient}), url, home)
     return with_http(
-        settings, port=0, public_url="https://pay.example", hosted_page_wait_s=0.3, body_deadline_s=0.5, wait_poll_ms=50
+        settings,
+        port=0,
+        public_url="https://pay.example",
+        hosted_page_wait_s=0.3,
+        decision_wait_s=20.0,
+        body_deadline_s=0.5,
+        wait_poll_ms=50,
     )

@@ -18,7 +18,7 @@ from paynode.config import Settings
 from paynode.domain import ids
 from paynode.domain.errors import Unavailable
 from paynode.domain.money import FeePlan
-from paynode.domain.psp import Answer, Callback, Outcome
+from paynode.domain.psp import Answer, Callback, Capabilities, Outcome
 from paynode.domain.road import Change, Pointer
 from paynode.http.admin import Readiness
 from paynode.http.application import Ingress, Neighbours, make_ingress
@@ -28,10 +28,24 @@ from paynode.storage import merchants
 from paynode.storage.accepting import PgAccepting
 from paynode.storage.callbacks import PgCallbacks
 from paynode.storage.keys import PgKeys
+from paynode.storage.point_of_sale import PgPointOfSale
 from paynode.storage.postgres import Role, Session, pool, session
 from paynode.storage.reading import PgReading
+from paynode.storage.requesting import PgRequesting
 
 SECRET = b"whsec"
+ABLE = Capabilities(
+    has_page=True,
+    has_token=True,
+    can_authorize=True,
+    can_capture_partially=True,
+    can_capture_repeatedly=True,
+    can_refund_partially=True,
+    can_cancel_page=True,
+    is_callback_binding=True,
+    idempotent_for_s=86_400,
+    settle_s=60,
+)
 SHOP = "https://shop.example/thanks?basket=7&sig=a%2Fb#top"
 _numbers = itertools.count(1)
 
@@ -55,12 +69,16 @@ class Told:
 
     answered_with: list[dict[str, Any]] = field(default_factory=list)
     crashes: list[Exception] = field(default_factory=list)
+    sheds: list[tuple[str, str]] = field(default_factory=list)
 
     def answered(self, **fact: Any) -> None:
         self.answered_with.append(fact)
 
     def crashed(self, error: Exception, *, request_id: str) -> None:
         self.crashes.append(error)
+
+    def shed(self, work: str, reason: str) -> None:
+        self.sheds.append((work, reason))
 
 
 class Refused(Exception):
@@ -223,11 +241,13 @@ async def running(settings: Settings, **changes: Any) -> AsyncIterator[House]:
         neighbours = Neighbours(
             keys=PgKeys(writing),
             accepting=PgAccepting(writing),
+            deciding=PgPointOfSale(writing),
+            requesting=PgRequesting(writing),
             reading=PgReading(reading),
             callbacks=PgCallbacks(writing),
             publisher=recorder,
             verifiers={"sim": Verifier(verify=verify, refused=Refused)},
-            available=("sim",),
+            accounts={"sim": ABLE},
             observer=told,
         )
         neighbours = replace(neighbours, **changes)

@@ -13,7 +13,7 @@ from paynode import config
 from paynode.domain.accepting import Accepted, KeyUse, NewPayment, StoredAnswer, Verdict
 from paynode.domain.errors import Conflict, OrderHasOpenPayment, Poison, Transient, Unavailable
 from paynode.domain.money import Money
-from paynode.domain.payment import ChargeOrder, Method, Status
+from paynode.domain.payment import Method, PspOrder, Status
 from paynode.domain.reading import PaymentView
 from paynode.domain.road import Pointer
 from paynode.http.acceptor import Acceptor
@@ -87,7 +87,7 @@ def payment() -> NewPayment:
     )
     return NewPayment(
         view=view,
-        order=ChargeOrder(
+        order=PspOrder(
             operation_id=ids[1],
             payment_id=view.id,
             merchant_id=view.merchant_id,

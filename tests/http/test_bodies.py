@@ -187,15 +187,6 @@ def test_no_value_is_repeated_in_a_refusal() -> None:
     assert b"s3cret" not in problem.body("req_1")
 
 
-@pytest.mark.parametrize(
-    ("changes", "where"), [({"capture": "manual"}, "/capture"), ({"on_timeout": "reverse"}, "/on_timeout")]
-)
-def test_what_is_valid_and_not_there_yet_says_so(changes: dict[str, Any], where: str) -> None:
-    problem = refusal(changed(**changes))
-    assert (problem.status, problem.code) == (400, "not_supported_yet")
-    assert [flaw.pointer for flaw in problem.errors] == [where]
-
-
 def test_the_largest_legal_body_is_accepted() -> None:
     metadata = {f"{number:040}": "x" * 500 for number in range(20)}
     customer = {"email": "a@" + "b" * 252, "name": "n" * 200, "reference": "r" * 200}

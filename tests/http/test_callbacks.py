@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
@@ -12,8 +13,9 @@ from paynode.domain.partition import partition_of
 from paynode.domain.payment import Source
 from paynode.domain.psp import Outcome
 from paynode.domain.road import Pointer, events_stream
+from paynode.http.callbacks import Verifier
 from paynode.storage.bodies import decode_fact
-from tests.http.house import House
+from tests.http.house import House, Refused, running, verify
 from tests.support.waiting import wait_until
 
 
@@ -108,3 +110,42 @@ async def test_a_callback_is_kept_while_redis_is_away(house: House) -> None:
     house.recorder.is_away = True
     assert (await house.tell(content)).status == 200
     assert len(await evidence(house)) == 1
+
+
+async def test_what_is_nothing_for_us_is_answered_and_not_kept(house: House) -> None:
+    """A PSP tells its accounts of much that no adapter has a use for; refused, it would tell it for days."""
+
+    def is_nothing(_headers: Mapping[str, str], _raw: bytes) -> None:
+        return None
+
+    async with running(house.settings, verifiers={"sim": Verifier(verify=is_nothing, refused=Refused)}) as deaf:
+        assert (await deaf.tell({"id": "evt_1"})).json == {"received": True}
+        assert await deaf.count("inbox") == 0
+
+
+async def test_what_a_psp_claims_without_signing_it_is_asked_for_and_not_believed(house: House) -> None:
+    content = await told_of(house)
+    command = await house.owner.fetchrow("SELECT body::text AS text FROM outbox WHERE type = 'psp.submit'")
+    wary_of = {"sim": Verifier(verify=verify, refused=Refused, is_binding=False)}
+    async with running(house.settings, verifiers=wary_of) as wary:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(wary.tell, content)
+        assert await evidence(house) == []
+        [row] = await house.owner.fetch("SELECT *, body::text AS text FROM outbox WHERE type = 'psp.inquire'")
+        assert (row["stream"], str(row["operation_id"])) == ("paynode:{psp-sim}:commands", content["reference"])
+        assert command is not None
+        assert row["text"] == command["text"], "the gateway is asked as it was ordered"
+        assert await house.owner.fetchval("SELECT payment_id FROM inbox") == row["payment_id"]
+        await wait_until(lambda: len(wary.recorder.published) == 1, "the question is published")
+        assert wary.recorder.published == [Pointer(stream=row["stream"], ref=str(row["id"]))]
+        await wary.tell(content | {"id": "evt_2"})
+        assert len(await house.owner.fetch("SELECT FROM outbox WHERE type = 'psp.inquire'")) == 2, "news again"
+
+
+async def test_a_callback_about_a_payment_at_a_till_goes_by_the_lane_that_is_read_first(house: House) -> None:
+    content = await told_of(house)
+    await house.owner.execute("UPDATE payments SET reverse_at = clock_timestamp() + interval '1 minute'")
+    assert (await house.tell(content)).status == 200
+    (row,) = await evidence(house)
+    assert row["stream"].endswith(":events:pos")

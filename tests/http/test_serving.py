@@ -41,11 +41,10 @@ def test_who_counts_as_one_address(peer: object, address: str) -> None:
     assert address_of(peer) == address
 
 
-@pytest.mark.parametrize("cap", ["connections_max", "connections_per_address_max"])
-async def test_a_connection_beyond_the_cap_is_told_so_and_one_that_ends_makes_room(
-    settings: Settings, cap: str
+async def test_a_connection_beyond_the_cap_of_its_address_is_told_so_and_one_that_ends_makes_room(
+    settings: Settings,
 ) -> None:
-    async with running(with_http(settings, **{cap: 2})) as house:
+    async with running(with_http(settings, connections_per_address_max=2)) as house:
         async with AsyncExitStack() as stack:
             for _ in range(2):
                 await stack.enter_async_context(raw.connected(house))

@@ -40,7 +40,7 @@ def is_final(view: PaymentView) -> bool:
 
 async def test_a_notice_leads_to_a_look_at_once() -> None:
     table = Table(LATER)
-    waiters = Waiters(table, poll_s=60)
+    waiters = Waiters(table.payments_by_id, poll_s=60)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waiters.run)
         with waiters.watch(VIEW.id) as watch, anyio.fail_after(5):
@@ -51,7 +51,7 @@ async def test_a_notice_leads_to_a_look_at_once() -> None:
 
 async def test_a_notice_about_a_payment_that_nobody_waits_for_costs_nothing() -> None:
     table = Table(LATER)
-    waiters = Waiters(table, poll_s=0.01)
+    waiters = Waiters(table.payments_by_id, poll_s=0.01)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waiters.run)
         waiters.changed(Change(payment_id=VIEW.id, version=2))
@@ -63,7 +63,7 @@ async def test_a_notice_about_a_payment_that_nobody_waits_for_costs_nothing() ->
 async def test_all_waiting_payments_are_polled_in_one_query() -> None:
     views = [replace(payment().view, version=1) for _ in range(20)]
     table = Table(*views)
-    waiters = Waiters(table, poll_s=0.02)
+    waiters = Waiters(table.payments_by_id, poll_s=0.02)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waiters.run)
         seen: list[PaymentView | None] = []
@@ -84,7 +84,7 @@ async def test_all_waiting_payments_are_polled_in_one_query() -> None:
 async def test_notices_do_not_keep_the_poll_from_coming() -> None:
     other = payment().view
     table = Table(VIEW, LATER, other)
-    waiters = Waiters(table, poll_s=0.05)
+    waiters = Waiters(table.payments_by_id, poll_s=0.05)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waiters.run)
 
@@ -102,7 +102,7 @@ async def test_notices_do_not_keep_the_poll_from_coming() -> None:
 async def test_a_database_that_is_away_for_a_while_only_delays() -> None:
     table = Table(LATER)
     table.is_away = True
-    waiters = Waiters(table, poll_s=0.01)
+    waiters = Waiters(table.payments_by_id, poll_s=0.01)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waiters.run)
         with waiters.watch(VIEW.id) as watch:
@@ -113,7 +113,7 @@ async def test_a_database_that_is_away_for_a_while_only_delays() -> None:
 
 
 async def test_an_older_version_is_no_news() -> None:
-    waiters = Waiters(Table(), poll_s=60)
+    waiters = Waiters(Table().payments_by_id, poll_s=60)
     with waiters.watch(VIEW.id) as watch:
         watch.tell(LATER)
         watch.tell(VIEW)
@@ -121,7 +121,7 @@ async def test_an_older_version_is_no_news() -> None:
 
 
 async def test_the_stop_ends_all_waits_and_lets_no_new_one_begin() -> None:
-    waiters = Waiters(Table(), poll_s=60)
+    waiters = Waiters(Table().payments_by_id, poll_s=60)
     with waiters.watch(VIEW.id) as early, anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: early.until(is_final, within_s=60))
@@ -131,8 +131,22 @@ async def test_the_stop_ends_all_waits_and_lets_no_new_one_begin() -> None:
             assert await late.until(is_final, within_s=60) is None
 
 
+async def test_a_notice_about_a_payment_leads_to_a_look_at_what_was_asked_about_it() -> None:
+    table = Table(LATER)
+    waiters = Waiters(table.payments_by_id, poll_s=60)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiters.run)
+        with waiters.watch(VIEW.id, payment_id="its payment") as watch, anyio.fail_after(5):
+            waiters.changed(Change(payment_id="its payment", version=2))
+            assert await watch.until(is_final, within_s=60) == LATER
+        waiters.changed(Change(payment_id="its payment", version=3))
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert table.looks == [[VIEW.id]]
+
+
 async def test_nothing_is_left_when_nobody_waits_any_more() -> None:
-    waiters = Waiters(Table(), poll_s=60)
+    waiters = Waiters(Table().payments_by_id, poll_s=60)
     with waiters.watch(VIEW.id), waiters.watch(VIEW.id):
         assert waiters.is_watched(VIEW.id)
     assert not waiters.is_watched(VIEW.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ async def test_lag_pending_and_what_waits_for_people_are_counted_and_go_back_to_
     settings: Settings, redis_url: str, tmp_path: Path, owner: Session, road: Redis
 ) -> None:
     for _ in range(3):
-        await rows.insert(owner, "outbox", rows.message(stream=EVENTS))
+        await rows.insert(owner, "outbox", rows.message(stream=EVENTS, published_at=datetime.now(UTC)))
     await owner.execute("UPDATE outbox SET available_at = now() + interval '1 hour' WHERE ctid = '(0,1)'")
     row = message()
     letters = [await die(owner, row), await die(owner, None, status="discarded", resolved_by="ada")]
@@ -43,7 +44,9 @@ async def test_lag_pending_and_what_waits_for_people_are_counted_and_go_back_to_
 
     async with installed(settings, redis_url, tmp_path) as installation:
         quick = {"PAYNODE_CENSUS__INTERVAL_S": "0.2", "PAYNODE_UNDERTAKER__INTERVAL_S": "0.2"}
-        installation.start("scheduler", PAYNODE_RELAY__INTERVAL_S="3600", **quick)
+        # The relay sweeps once when it starts, and must find nothing due even if it starts late.
+        idle = {"PAYNODE_RELAY__INTERVAL_S": "3600", "PAYNODE_RELAY__REPUBLISH_AFTER_S": "3600"}
+        installation.start("scheduler", **idle, **quick)
         wanted = {
             of("paynode_stream_lag", EVENTS, "merchants"): 2,
             of("paynode_stream_lag", "paynode:{p31}:events", "merchants"): 0,

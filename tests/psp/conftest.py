@@ -16,10 +16,21 @@ Adapter = Callable[[str], AbstractAsyncContextManager[SimPsp]]
 
 @asynccontextmanager
 async def adapter(url: str, concurrency: int = 4) -> AsyncIterator[SimPsp]:
-    async with SimPsp(
-        url=url, api_key=API_KEY, webhook_secret=WEBHOOK_SECRET, idempotent_for_s=60, concurrency=concurrency
-    ) as psp:
+    async with sim_psp(url, concurrency) as psp:
         yield psp
+
+
+def sim_psp(url: str = "http://psp.invalid", concurrency: int = 1) -> SimPsp:
+    """An adapter that is not entered yet."""
+    return SimPsp(
+        name="sim",
+        url=url,
+        api_key=API_KEY,
+        webhook_secret=WEBHOOK_SECRET,
+        idempotent_for_s=60,
+        settle_s=1,
+        concurrency=concurrency,
+    )
 
 
 @pytest.fixture

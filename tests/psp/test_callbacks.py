@@ -12,7 +12,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from paynode.domain.psp import Answer, Callback, Outcome
 from paynode.psp.errors import CallbackRefused
 from paynode.psp.sim import SimPsp
-from tests.sim.running import API_KEY, WEBHOOK_SECRET
+from tests.psp.conftest import sim_psp
+from tests.sim.running import WEBHOOK_SECRET
 
 _NOW = 1_700_000_000
 _CHARGE = {
@@ -32,13 +33,17 @@ _RAW = json.dumps(_EVENT).encode()
 
 @pytest.fixture
 def psp() -> SimPsp:
-    return SimPsp(
-        url="http://psp.invalid", api_key=API_KEY, webhook_secret=WEBHOOK_SECRET, idempotent_for_s=1, concurrency=1
-    )
+    return sim_psp()
 
 
 def _sign(raw: bytes, at: int | str = _NOW, secret: str = WEBHOOK_SECRET) -> str:
     return f"t={at},v1={hmac.new(secret.encode(), f'{at}.'.encode() + raw, hashlib.sha256).hexdigest()}"
+
+
+def _parsed(psp: SimPsp, raw: bytes, at: int = _NOW) -> Callback:
+    callback = psp.parse_callback({"Sim-Signature": _sign(raw, at)}, raw, now_s=_NOW)
+    assert callback is not None
+    return callback
 
 
 def test_a_signed_callback_is_taken_with_the_time_of_its_charge(psp: SimPsp) -> None:
@@ -59,8 +64,16 @@ def test_declines_and_expiries_are_read_too(psp: SimPsp) -> None:
         ("session.expired", _EXPIRED, Outcome.EXPIRED, "session_expired", 1_699_999_999_500),
     ]:
         raw = json.dumps(_EVENT | {"type": type_, "data": data}).encode()
-        said = psp.parse_callback({"Sim-Signature": _sign(raw)}, raw, now_s=_NOW).answer
+        said = _parsed(psp, raw).answer
         assert (said.outcome, said.reason, said.psp_at_ms) == (outcome, reason, at_ms)
+
+
+def test_an_event_that_tells_of_no_operation_is_believed_and_passed_over(psp: SimPsp) -> None:
+    for type_ in ("charge.updated", "session.approved", "dispute.opened", "payout.paid"):
+        raw = json.dumps({"id": "evt_1", "type": type_, "data": {"new": ["shape"]}}).encode()
+        assert psp.parse_callback({"Sim-Signature": _sign(raw)}, raw, now_s=_NOW) is None
+        with pytest.raises(CallbackRefused):
+            psp.parse_callback({"Sim-Signature": _sign(raw, secret="other")}, raw, now_s=_NOW)
 
 
 _GOOD = _sign(_RAW)
@@ -94,7 +107,7 @@ def test_a_callback_that_is_not_signed_right_is_refused(
 
 def test_the_tolerance_is_five_minutes_both_ways(psp: SimPsp) -> None:
     for at in (_NOW - 300, _NOW + 300):
-        assert psp.parse_callback({"Sim-Signature": _sign(_RAW, at)}, _RAW, now_s=_NOW).event_id == "evt_1"
+        assert _parsed(psp, _RAW, at).event_id == "evt_1"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +118,8 @@ def test_the_tolerance_is_five_minutes_both_ways(psp: SimPsp) -> None:
         b"\xff",
         b"[]",
         b"[" * 100_000,
-        json.dumps(_EVENT | {"type": "charge.refunded"}).encode(),
+        json.dumps(_EVENT | {"type": 7}).encode(),
+        json.dumps({"id": "evt_1", "type": "charge.approved"}).encode(),
         json.dumps(_EVENT | {"type": "charge.declined"}).encode(),
         json.dumps(_EVENT | {"type": "session.expired"}).encode(),
         json.dumps(_EVENT | {"id": "evt 1"}).encode(),

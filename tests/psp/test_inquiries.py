@@ -10,7 +10,7 @@ import pytest
 from paynode.domain.psp import Outcome
 from tests.psp.conftest import adapter
 from tests.psp.misbehaving import Script, answer, raw_server, raw_then_close, silence
-from tests.psp.words import CHARGE, SESSION
+from tests.psp.words import CHARGE, PAGE_ORDER, SESSION
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,26 @@ from tests.psp.words import CHARGE, SESSION
             id="approved before declined",
         ),
         pytest.param(
+            answer(200, json.dumps({"data": [CHARGE | {"status": "reversed", "changed_ms": 1}]}).encode()),
+            (Outcome.REVERSED, "reversed"),
+            id="taken back",
+        ),
+        pytest.param(
+            answer(200, json.dumps({"data": [CHARGE | {"status": "reversed"}, CHARGE | {"id": "ch_2"}]}).encode()),
+            (Outcome.APPROVED, ""),
+            id="one of two taken back",
+        ),
+        pytest.param(
+            answer(200, json.dumps({"data": [CHARGE | {"object": "refund"}]}).encode()),
+            (Outcome.UNKNOWN, "answer_invalid"),
+            id="another kind",
+        ),
+        pytest.param(
+            answer(200, json.dumps({"data": [SESSION | {"status": "canceled"}]}).encode()),
+            (Outcome.EXPIRED, "session_canceled"),
+            id="page canceled",
+        ),
+        pytest.param(
             answer(200, json.dumps({"data": [SESSION]}).encode()), (Outcome.PENDING, ""), id="page still open"
         ),
         pytest.param(
@@ -56,5 +76,5 @@ async def test_an_inquiry_believes_only_what_is_said_of_this_operation(
     script: Script, expected: tuple[Outcome, str] | None
 ) -> None:
     async with raw_server(script) as server, adapter(server.url) as psp:
-        said = await psp.find("op-1", deadline=time.monotonic() + (0.3 if script is silence else 5))
+        said = await psp.find(PAGE_ORDER, deadline=time.monotonic() + (0.3 if script is silence else 5))
     assert (said and (said.outcome, said.reason)) == expected

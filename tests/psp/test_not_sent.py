@@ -12,11 +12,10 @@ import pytest
 from aiohttp.abc import AbstractStreamWriter
 
 from paynode.domain.psp import Answer, Outcome, PspRequest
-from paynode.psp.sim import SimPsp
 from paynode.psp.transport import GatedBody, GateShut
-from tests.psp.conftest import adapter
+from tests.psp.conftest import adapter, sim_psp
 from tests.psp.misbehaving import raw_server, silence
-from tests.psp.words import charge, send
+from tests.psp.words import ORDER, charge, send
 from tests.support.waiting import wait_until
 
 
@@ -149,7 +148,7 @@ async def test_a_key_that_cannot_be_a_header_is_not_sent() -> None:
     async with raw_server(charge()) as server, adapter(server.url) as psp:
         request = PspRequest(path="/v1/charges", body=b"{}", idempotency_key="a\r\nb: c")
         now = time.monotonic()
-        said = await psp.send(request, send_by=now + 5, deadline=now + 5)
+        said = await psp.send(ORDER, request, send_by=now + 5, deadline=now + 5)
         assert said == Answer(outcome=Outcome.NOT_SENT, reason="request_invalid", is_psp_failure=False)
         assert server.requests == []
 
@@ -157,4 +156,4 @@ async def test_a_key_that_cannot_be_a_header_is_not_sent() -> None:
 def test_an_address_that_is_no_psp_is_refused_at_start() -> None:
     for url in ("ftp://psp.invalid", "psp.invalid:80", "", "http://user:secret@psp.invalid"):
         with pytest.raises(ValueError, match="not the http"):
-            SimPsp(url=url, api_key="k", webhook_secret="s", idempotent_for_s=1, concurrency=1)
+            sim_psp(url)

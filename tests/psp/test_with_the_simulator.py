@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from paynode.domain.psp import Answer, Outcome
 from paynode.psp.sim import SimPsp
+from tests.psp.words import ORDER, PAGE_ORDER
 from tests.sim.running import Receiver, Simulator
 from tests.support.waiting import wait_until
 
 
 async def _charge(psp: SimPsp, operation_id: str, token: str) -> Answer:
-    request = psp.prepare_charge(
-        operation_id=operation_id, amount=1000, currency="EUR", token=token, description="A lantern"
-    )
+    order = replace(ORDER, operation_id=operation_id, token=token, description="A lantern")
     now = time.monotonic()
-    return await psp.send(request, send_by=now + 5, deadline=now + 5)
+    return await psp.send(order, psp.prepare(order), send_by=now + 5, deadline=now + 5)
 
 
 async def test_each_token_becomes_its_outcome_and_the_same_bytes_again_end_every_doubt(psp: SimPsp) -> None:
@@ -39,21 +39,18 @@ async def test_a_cut_connection_is_unknown_and_the_inquiry_tells_whether_it_char
     for token, found in [("tok_hang_before", None), ("tok_hang_after", Outcome.APPROVED)]:
         said = await _charge(psp, f"op-{token}", token)
         assert (said.outcome, said.is_psp_failure) == (Outcome.UNKNOWN, True)
-        answer = await psp.find(f"op-{token}", deadline=time.monotonic() + 5)
+        answer = await psp.find(replace(ORDER, operation_id=f"op-{token}"), deadline=time.monotonic() + 5)
         assert (answer and answer.outcome) is found
 
 
 async def test_a_page_is_pending_until_it_is_paid_and_then_the_charge_is_found(psp: SimPsp, sim: Simulator) -> None:
-    request = psp.prepare_session(
-        operation_id="op-1", amount=1000, currency="EUR", return_url="http://shop.invalid/", description=""
-    )
     now = time.monotonic()
-    pending = await psp.send(request, send_by=now + 5, deadline=now + 5)
+    pending = await psp.send(PAGE_ORDER, psp.prepare(PAGE_ORDER), send_by=now + 5, deadline=now + 5)
     assert pending.outcome is Outcome.PENDING
-    assert await psp.find("op-1", deadline=now + 5) == pending
+    assert await psp.find(PAGE_ORDER, deadline=now + 5) == pending
     assert pending.page_url is not None
     await sim.press(pending.page_url, "pay")
-    approved = await psp.find("op-1", deadline=now + 5)
+    approved = await psp.find(PAGE_ORDER, deadline=now + 5)
     assert approved is not None
     assert (approved.outcome, approved.amount, approved.currency) == (Outcome.APPROVED, 1000, "EUR")
     [line] = await sim.book()
@@ -65,4 +62,5 @@ async def test_a_callback_says_the_same_as_the_answer(psp: SimPsp, receiver: Rec
     await wait_until(lambda: len(receiver.seen) == 1, "the callback came")
     [callback] = receiver.seen
     parsed = psp.parse_callback({"Sim-Signature": callback.signatures[0]}, callback.raw, now_s=time.time())
+    assert parsed is not None
     assert (parsed.our_reference, parsed.answer) == ("op-1", said)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
-from paynode.domain.psp import Answer, PspRequest
+from paynode.domain.money import Money
+from paynode.domain.payment import Method, PspOrder
+from paynode.domain.psp import Answer
 from paynode.psp.sim import SimPsp
 from tests.psp.misbehaving import Script, answer
 
@@ -42,10 +45,18 @@ def error(status: int, code: str) -> Script:
     return answer(status, json.dumps({"error": {"code": code, "message": "no"}}).encode())
 
 
-def request(psp: SimPsp) -> PspRequest:
-    return psp.prepare_charge(operation_id="op-1", amount=1000, currency="EUR", token="tok_approve", description="")
+ORDER = PspOrder(
+    operation_id="op-1",
+    payment_id="pay-1",
+    merchant_id="mer-1",
+    psp="sim",
+    money=Money(amount=1000, currency="EUR"),
+    method=Method.TOKEN,
+    token="tok_approve",
+)
+PAGE_ORDER = replace(ORDER, method=Method.HOSTED_PAGE, token=None, return_url="http://a.invalid/")
 
 
-async def send(psp: SimPsp, *, send_by_s: float = 5.0, deadline_s: float = 5.0) -> Answer:
+async def send(psp: SimPsp, *, send_by_s: float = 60.0, deadline_s: float = 60.0) -> Answer:
     now = time.monotonic()
-    return await psp.send(request(psp), send_by=now + send_by_s, deadline=now + deadline_s)
+    return await psp.send(ORDER, psp.prepare(ORDER), send_by=now + send_by_s, deadline=now + deadline_s)

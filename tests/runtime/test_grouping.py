@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import anyio
 import pytest
@@ -249,3 +250,51 @@ def test_who_is_cancelled_anywhere_disturbs_nobody() -> None:
         assert results == {item: 2 * item for item in range(100, 120)}
 
     explore(test)
+
+
+def test_the_urgent_go_first_and_have_places_of_their_own() -> None:
+    async def test() -> None:
+        effect, told = Effect(), list[str]()
+        grouper: Grouper[int, int] = Grouper(effect, group_size_max=3, waiting_max=6, urgent_places=2)
+
+        async def submit(item: int, *, is_urgent: bool = False) -> None:
+            try:
+                await grouper.submit(item, is_urgent=is_urgent)
+            except GroupFull:
+                told.append(f"{item} is too many")
+
+        async with anyio.create_task_group() as group:
+            async with anyio.create_task_group() as callers:
+                for item in (1, 2, 3, 4, 5):
+                    callers.start_soon(submit, item)
+                    await anyio.wait_all_tasks_blocked()
+                for item in (101, 102, 103):
+                    callers.start_soon(partial(submit, item, is_urgent=True))
+                    await anyio.wait_all_tasks_blocked()
+                group.start_soon(grouper.run)
+            group.cancel_scope.cancel()
+        assert told == ["5 is too many", "103 is too many"]
+        assert effect.groups == [[101, 102, 1], [2, 3, 4]]
+
+    anyio.run(test)
+
+
+def test_it_is_known_how_long_the_oldest_has_been_waiting() -> None:
+    async def test() -> None:
+        now = [100.0]
+        grouper: Grouper[int, int] = Grouper(
+            Effect(0), group_size_max=10, waiting_max=10, urgent_places=1, clock=lambda: now[0]
+        )
+        assert grouper.waited_s() == 0.0
+        async with anyio.create_task_group() as group:
+            for is_urgent in (False, True):
+                group.start_soon(partial(grouper.submit, 1, is_urgent=is_urgent))
+                await anyio.wait_all_tasks_blocked()
+                now[0] += 2.0
+            assert grouper.waited_s() == 4.0
+            group.start_soon(grouper.run)
+            await anyio.wait_all_tasks_blocked()
+            assert grouper.waited_s() == 0.0
+            group.cancel_scope.cancel()
+
+    anyio.run(test)

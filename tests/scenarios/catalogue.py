@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.scenarios import of_postgresql, of_processes, of_redis
+from tests.scenarios import of_postgresql, of_processes, of_psps, of_redis
 
-SCENARIOS: Final = (*of_processes.SCENARIOS, *of_postgresql.SCENARIOS, *of_redis.SCENARIOS)
+SCENARIOS: Final = (*of_processes.SCENARIOS, *of_postgresql.SCENARIOS, *of_redis.SCENARIOS, *of_psps.SCENARIOS)
 
 # Of the fast set: what has no test of its own elsewhere, alone or in pairs that meet each other halfway.
 FAST_SET: Final = (
@@ -24,6 +24,11 @@ FAST_SET: Final = (
     (of_postgresql.COMMITS_CUT, of_redis.REPLIES_CUT),
     (of_postgresql.POSTMASTER_KILLED, of_redis.AWAY),
     (of_postgresql.HALF_OPEN, of_redis.FORGED),
+    (of_psps.UNANSWERED, of_processes.WORKER_KILLED),
+    (of_psps.STORM, of_postgresql.COMMITTERS_ENDED),
+    (of_psps.HALF, of_redis.REPLIES_CUT),
+    (of_psps.TOLD_TWICE,),
+    (of_psps.SEEN_LATE,),
 )
 
 # Files with tests of their own, by id.
@@ -45,13 +50,20 @@ TESTED_IN: Final = {
     "M1": ("tests/faults/test_poison.py",),
     "M2": ("tests/faults/test_poison.py",),
     "M3": ("tests/faults/test_junk.py",),
+    "G1": ("tests/faults/test_psps_at_once.py",),
+    "G2": ("tests/faults/test_psps_at_once.py", "tests/guards/test_guards.py"),
+    "G4": ("tests/psp/test_contract_sim.py",),
+    "G5": ("tests/e2e/test_callbacks.py",),
+    "G6": ("tests/e2e/test_callbacks.py",),
     "H1": ("tests/faults/test_fairness.py",),
     "H2": ("tests/e2e/test_faults.py", "tests/e2e/test_paying.py"),
+    "H3": ("tests/http/test_slow_clients.py", "tests/http/test_edges.py"),
+    "H4": ("tests/faults/test_overload.py", "tests/http/test_shedding.py"),
 }
 
 # Those that this milestone is to withstand, and those that come with what they test.
 WANTED: Final = frozenset(
     {"W1", "W2", "W3", "W4", "W5", "P1", "P2", "P3", "P4", "P7", "P8", "R1", "R2", "R3", "R4", "R5", "N1"}
-    | {"M1", "M2", "M3", "H1", "H2"}
+    | {"M1", "M2", "M3", "G1", "G2", "G3", "G4", "G5", "G6", "G7", "H1", "H2", "H3", "H4"}
 )
-LATER: Final = frozenset({"P6", "G1", "G2", "G3", "G4", "G5", "G6", "G7", "H3", "H4", "B1", "B2", "K1"})
+LATER: Final = frozenset({"P6", "B1", "B2", "K1"})

@@ -70,6 +70,7 @@ SOUND = Case(
             "version": 2,
             "amount_authorized": 1000,
             "amount_captured": 1000,
+            "amount_refunded": 0,
         }
     ],
     operations=[{"id": OPERATION, "payment_id": PAYMENT, "amount": 1000, "state": "approved"}],
@@ -121,6 +122,10 @@ BREACHES: dict[str, tuple[str, Callable[[Case], Case]]] = {
     "charged twice": ("L4", lambda case: replace(case, book=[CHARGE, CHARGE])),
     "charged and not captured": ("L4", lambda case: replace(case, payments=_changed(case.payments, amount_captured=0))),
     "captured and not charged": ("L4", lambda case: replace(case, book=[])),
+    "refunded and not given back": (
+        "L4",
+        lambda case: replace(case, payments=_changed(case.payments, amount_refunded=1)),
+    ),
     "charged and not posted": ("L4", lambda case: replace(case, ledger=case.ledger[1:])),
     "money made": ("L5", lambda case: replace(case, wallets=_changed(case.wallets, pending=986, balance=986))),
     "a chain broken": ("L5", lambda case: replace(case, ledger=_changed(case.ledger, prev_hash=b"other"))),

@@ -7,6 +7,7 @@ import hmac
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -65,13 +66,15 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
+async def receiving(port: int = 0, listener: socket.socket | None = None) -> AsyncIterator[Receiver]:
+    """Take callbacks on a port, or on a socket that listens already and outlives this."""
     receiver = Receiver()
     app = web.Application()
     app.router.add_post("/callbacks", receiver.take)
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    site = web.TCPSite(runner, "127.0.0.1", port) if listener is None else web.SockSite(runner, listener.dup())
+    await site.start()
     receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/callbacks"
     try:
         yield receiver
@@ -106,9 +109,24 @@ class Simulator:
         body = {"reference": reference, "amount": amount, "currency": currency, "token": token}
         return await self.post("/v1/charges", reference, body)
 
-    async def open_page(self, reference: str, amount: int = 1000, currency: str = "EUR", description: str = "") -> str:
+    async def authorize(
+        self, reference: str, amount: int = 1000, token: str = "tok_approve"
+    ) -> tuple[int, dict[str, Any], bool]:
+        body = {"reference": reference, "amount": amount, "currency": "EUR", "token": token, "capture": "manual"}
+        return await self.post("/v1/charges", reference, body)
+
+    async def follow(
+        self, what: str, reference: str, of: str, amount: int = 1000, **more: object
+    ) -> tuple[int, dict[str, Any], bool]:
+        """`captures`, `voids`, `refunds` or `cancels` something."""
+        body = {"reference": reference, "of": of, "amount": amount, "currency": "EUR", **more}
+        return await self.post(f"/v1/{what}", reference, body)
+
+    async def open_page(
+        self, reference: str, amount: int = 1000, currency: str = "EUR", description: str = "", **more: object
+    ) -> str:
         """Open a session; returns its page's URL."""
-        body = {
+        body = more | {
             "reference": reference,
             "amount": amount,
             "currency": currency,
@@ -144,6 +162,11 @@ class Simulator:
             data: list[dict[str, Any]] = (await response.json())["data"]
             return data
 
+    async def reverse(self, reference: str) -> tuple[int, dict[str, Any]]:
+        """Take back what was approved; returns status and JSON."""
+        async with self.http.post(f"{self.url}/reverse", json={"reference": reference}) as response:
+            return response.status, await response.json()
+
     async def faults(self, **rates: object) -> dict[str, Any]:
         async with self.http.post(f"{self.url}/faults", json=rates) as response:
             assert response.status == 200, await response.text()
@@ -158,6 +181,25 @@ class Simulator:
         """SIGTERM; returns the exit code, or fails when it takes longer than it may."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=STOP_S)
+
+
+@dataclass(frozen=True)
+class SharedProcess:
+    """A simulator for all tests of a module, and the socket that its callbacks come to."""
+
+    process: subprocess.Popen[str]
+    url: str
+    stderr: Path
+    listener: socket.socket
+
+
+@contextmanager
+def shared_process(data_dir: Path, **settings: str) -> Iterator[SharedProcess]:
+    """Starting one costs more than most tests: for those that only look at what they did themselves."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        callback_url = f"http://127.0.0.1:{listener.getsockname()[1]}/callbacks"
+        with process_of("psp-sim", data_dir, **settings_of(callback_url) | settings) as (process, url, stderr):
+            yield SharedProcess(process, url, stderr, listener)
 
 
 @contextmanager
@@ -184,15 +226,27 @@ def process_of(verb: str, data_dir: Path, **settings: str) -> Iterator[tuple[sub
 @asynccontextmanager
 async def running(data_dir: Path, callback_url: str, **settings: str) -> AsyncIterator[Simulator]:
     """A simulator on a free port; killed at the end if the test did not end it."""
-    settings = {
+    settings = settings_of(callback_url) | settings
+    with process_of("psp-sim", data_dir, **settings) as (process, url, stderr):
+        async with speaking(process, url, stderr) as sim:
+            yield sim
+
+
+@asynccontextmanager
+async def speaking(process: subprocess.Popen[str], url: str, stderr: Path) -> AsyncIterator[Simulator]:
+    """A running process with somebody to speak to it."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        yield Simulator(process, url, stderr, http)
+
+
+def settings_of(callback_url: str) -> dict[str, str]:
+    """What every simulator of a test is told."""
+    return {
         "PAYNODE_SIM__PORT": "0",
         "PAYNODE_SIM__CALLBACK_URL": callback_url,
         "PAYNODE_PSP__SIM__API_KEY": API_KEY,
         "PAYNODE_PSP__SIM__WEBHOOK_SECRET": WEBHOOK_SECRET,
-    } | settings
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        with process_of("psp-sim", data_dir, **settings) as (process, url, stderr):
-            yield Simulator(process, url, stderr, http)
+    }
 
 
 def port_of(url: str) -> int:

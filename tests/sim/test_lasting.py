@@ -139,12 +139,15 @@ async def test_the_settlement_report_is_half_open_and_holds_approved_charges_onl
             content = await response.json()
             return [line["psp_reference"] for line in content["data"]], content["totals"]
 
-    everything = await report("2020-01-01T00:00:00Z", "2100-01-01T00:00:00+01:00")
-    assert everything == (
-        [first["id"], last["id"]],
-        {"EUR": {"count": 1, "amount": 100}, "JPY": {"count": 1, "amount": 7}},
-    )
-    assert (await report(ats["op-1"], ats["op-3"]))[0] == [first["id"]]
+    lines, totals = await report("2020-01-01T00:00:00Z", "2100-01-01T00:00:00+01:00")
+    fee = f"fee_{first['id']}"  # of so little as the last one no fee is kept
+    assert lines == [first["id"], fee, last["id"]]
+    nothing = {"refund": 0, "reversal": 0, "refund_failure": 0}
+    assert totals == {
+        "EUR": {"count": 1, "amount": 100, **nothing, "fee": 1, "net": 99},
+        "JPY": {"count": 1, "amount": 7, **nothing, "fee": 0, "net": 7},
+    }
+    assert (await report(ats["op-1"], ats["op-3"]))[0] == [first["id"], fee]
     assert (await report(ats["op-3"], "2100-01-01T00:00:00Z"))[0] == [last["id"]]
     async with sim.http.get(f"{sim.url}/settlement", params={"from": "yesterday"}) as response:
         assert response.status == 400

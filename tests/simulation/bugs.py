@@ -149,9 +149,8 @@ def _wallet_outside() -> AbstractContextManager[None]:
 def _pending_not_read() -> AbstractContextManager[None]:
     """Whoever takes a partition over begins with what is new."""
 
-    async def nothing(feed: PartitionFeed) -> list[Entry]:
-        inside: Any = feed
-        inside._pending_after, inside._is_behind = None, False
+    async def nothing(_: PartitionFeed, lane: Any) -> list[Entry]:
+        lane.pending_after, lane.is_behind = None, False
         return []
 
     return _replaced((PartitionFeed, "_read_pending", nothing))

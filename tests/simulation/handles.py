@@ -17,7 +17,7 @@ from paynode.domain.ledger import NO_ENTRIES
 from paynode.domain.message import Message, Unread, Unreadable
 from paynode.domain.money import FeePlan
 from paynode.domain.ownership import Sight, Taken
-from paynode.domain.payment import ChargeOrder, Fact, Payment
+from paynode.domain.payment import Fact, Payment, PspOrder
 from paynode.domain.publishing import Verdict
 from paynode.domain.road import Pointer, Published
 from tests.simulation.processes import Lost, Process, Server, Surroundings
@@ -159,7 +159,7 @@ class SimShelf:
 def _message(row: OutboxRow) -> Message | Unread | Unreadable:
     if isinstance(row.body, Fact):
         return Message(ref=row.id, merchant_id=row.merchant_id, content=row.body)
-    if isinstance(row.body, ChargeOrder):
+    if isinstance(row.body, PspOrder):
         return Unreadable(ref=row.id, reason="type_unknown", detail=row.type)
     return Unread(ref=row.id, fields=row.body)
 
@@ -348,7 +348,7 @@ class SimAttempts:
         self._session = session
         self._store = session.store
         self._stream_of = stream_of
-        self._until_deadline_s = send_within_s + call_deadline_s
+        self._send_within_s, self._until_deadline_s = send_within_s, send_within_s + call_deadline_s
 
     async def commands(self, refs: Sequence[str]) -> Mapping[str, GatewayCommand | Unreadable]:
         def find() -> dict[str, GatewayCommand | Unreadable]:
@@ -356,7 +356,7 @@ class SimAttempts:
             return {
                 row.id: GatewayCommand(ref=row.id, kind=CommandKind(row.type), order=row.body)
                 for row in rows
-                if isinstance(row.body, ChargeOrder)
+                if isinstance(row.body, PspOrder)
             }
 
         return await self._session.call(find)
@@ -372,8 +372,10 @@ class SimAttempts:
         self._store.tables.attempts[claim.attempt_id] = AttemptRow(
             id=claim.attempt_id,
             operation_id=operation_id,
+            psp=claim.command.order.psp,
             request=claim.request,
             claimed_at=now,
+            send_by=now + self._send_within_s,
             deadline_at=now + self._until_deadline_s,
         )
         return True
@@ -387,10 +389,12 @@ class SimAttempts:
         now = self._session.around.now
         return Attempt(
             id=row.id,
+            psp=row.psp,
             request=row.request,
             outcome=row.outcome,
             is_past_deadline=row.deadline_at < now,
             age_ms=int((now - row.claimed_at) * 1000),
+            sent_ms=int((now - row.send_by) * 1000),
         )
 
     async def claim_resend(self, attempt_id: str) -> bool:
@@ -399,6 +403,7 @@ class SimAttempts:
             if row.outcome != "unknown" or (row.concluded_at is None and row.deadline_at >= now):
                 return False
             row.concluded_at, row.deadline_at = None, now + self._until_deadline_s
+            row.send_by = now + self._send_within_s
             return True
 
         return await self._session.call(claim)

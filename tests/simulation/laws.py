@@ -39,7 +39,7 @@ def _charged_is_captured(world: World) -> Iterator[str]:
         if count > 1:
             yield f"L4: operation {operation_id} charged {count} times"
     for payment in world.store.tables.payments.values():
-        amount = charged.get(payment.operation.id, 0)
+        amount = charged.get(payment.charge.id, 0)
         if payment.status not in _ENDED:
             yield f"L3: payment {payment.id} is {payment.status}"
         if payment.amounts.captured != amount:

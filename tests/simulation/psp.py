@@ -5,13 +5,16 @@ It charges and does not answer, answers late, declines, or cannot be reached; wh
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
 import anyio.lowlevel
 
-from paynode.domain.payment import ChargeOrder
-from paynode.domain.psp import Answer, Outcome, PspRequest
+from paynode.domain.attempts import Turn
+from paynode.domain.payment import PspOrder
+from paynode.domain.psp import Answer, Capabilities, Outcome, PspRequest
 from tests.simulation.processes import Lost, Process, Server, Surroundings
 
 
@@ -32,14 +35,14 @@ class Bank:
         self.known: dict[str, Answer] = {}
         self._around = around
 
-    def perform(self, order: ChargeOrder) -> Answer:
+    def perform(self, order: PspOrder) -> Answer:
         """Charge, or decline: once for each key."""
         answer = self.known.get(order.operation_id)
         if answer is None:
             answer = self.known[order.operation_id] = self._decide(order)
         return answer
 
-    def _decide(self, order: ChargeOrder) -> Answer:
+    def _decide(self, order: PspOrder) -> Answer:
         if self._around.roll() < 0.1:
             return Answer(outcome=Outcome.DECLINED, reason="insufficient_funds")
         charge = Charge(order.operation_id, f"ch_{len(self.book) + 1}", order.money.amount)
@@ -55,19 +58,29 @@ class Bank:
 class SimPsp:
     """The adapter, as a gateway has it: nothing here raises but death itself."""
 
-    idempotent_for_ms = 3_600_000
+    capabilities = Capabilities(
+        has_page=True,
+        has_token=True,
+        can_authorize=True,
+        can_capture_partially=True,
+        can_capture_repeatedly=True,
+        can_refund_partially=True,
+        can_cancel_page=True,
+        is_callback_binding=True,
+        idempotent_for_s=3600.0,
+        settle_s=60.0,
+    )
 
-    def __init__(self, bank: Bank, process: Process, around: Surroundings, orders: dict[str, ChargeOrder]) -> None:
+    def __init__(self, bank: Bank, process: Process, around: Surroundings) -> None:
         self._bank = bank
         self._process = process
         self._around = around
-        self._orders = orders
 
-    def prepare(self, order: ChargeOrder) -> PspRequest:
+    def prepare(self, order: PspOrder) -> PspRequest:
         return PspRequest(path="/charges", body=b"", idempotency_key=order.operation_id)
 
-    async def send(self, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
-        around, order = self._around, self._orders[request.idempotency_key]
+    async def send(self, order: PspOrder, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
+        around = self._around
         await self._process.awake()
         if around.now > send_by or self._process.is_cut_off(Server.PSP):
             return Answer(outcome=Outcome.NOT_SENT, reason="too_late")
@@ -81,10 +94,18 @@ class SimPsp:
             return Answer(outcome=Outcome.UNKNOWN, reason="timeout")
         return answer
 
-    async def find(self, our_reference: str, *, deadline: float) -> Answer | None:
+    @asynccontextmanager
+    async def turn_to_send(self, order: PspOrder, *, is_retry: bool, is_urgent: bool) -> AsyncIterator[Turn]:
+        yield Turn()
+
+    @asynccontextmanager
+    async def turn_to_ask(self) -> AsyncIterator[Turn]:
+        yield Turn()
+
+    async def find(self, order: PspOrder, *, deadline: float) -> Answer | None:
         try:
             await self._process.reach(Server.PSP)
-            answer = self._bank.known.get(our_reference)
+            answer = self._bank.known.get(order.operation_id)
             await self._process.hear(Server.PSP)
         except Lost:
             return Answer(outcome=Outcome.UNKNOWN, reason="timeout")

@@ -17,13 +17,12 @@ from paynode.domain.deciding import CommandKind
 from paynode.domain.errors import Conflict, Fenced, Poison
 from paynode.domain.ledger import NO_ENTRIES, Entry, Head
 from paynode.domain.message import DeadLetter
-from paynode.domain.payment import ChargeOrder, Fact, Payment
+from paynode.domain.payment import Fact, Payment, PspOrder
 from paynode.domain.psp import Outcome, PspRequest
 from paynode.domain.publishing import Verdict
-from paynode.domain.road import commands_stream
 from paynode.domain.wallet import Wallet
 
-Body = Fact | ChargeOrder | Mapping[str, str]
+Body = Fact | PspOrder | Mapping[str, str]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,8 +48,10 @@ class AttemptRow:
 
     id: str
     operation_id: str
+    psp: str
     request: PspRequest
     claimed_at: float
+    send_by: float
     deadline_at: float
     outcome: Outcome | None = None
     concluded_at: float | None = None
@@ -74,7 +75,7 @@ class Tables:
 
     partitions: dict[int, PartitionRow]
     payments: dict[str, Payment] = field(default_factory=dict)  # without their evidence
-    orders: dict[str, ChargeOrder] = field(default_factory=dict)
+    orders: dict[str, PspOrder] = field(default_factory=dict)
     evidence: dict[str, list[Fact]] = field(default_factory=lambda: defaultdict(list))
     evidence_ids: set[str] = field(default_factory=set)
     outbox: dict[str, OutboxRow] = field(default_factory=dict)
@@ -118,6 +119,7 @@ class Store:
         """
         tables = self.tables
         _count("claim_effects", batch.claims, tables.outbox)
+        _unique("insert_operations", [one.operation.id for one in batch.made], tables.orders)
         if not tables.evidence_ids.isdisjoint(fact.event_id for fact in batch.facts):
             raise Conflict("insert_evidence")
         for change in batch.payments:
@@ -168,10 +170,13 @@ class Store:
             tables.evidence_ids.add(fact.event_id)
         for change in batch.payments:
             tables.payments[change.payment.id] = replace(change.payment, facts=())
+        tables.orders.update({one.operation.id: one.order for one in batch.made})
         self.write_money(batch)
         tables.events.update({(event.payment.id, event.payment.version): event for event in batch.events})
         for command in batch.commands:
             self._issue(command, now)
+        for ref in [row.id for row in tables.outbox.values() if _is_needless(row, batch)]:
+            del tables.outbox[ref]
         tables.letters.extend(batch.letters)
         tables.parked.update({ref: tables.outbox.pop(ref) for ref in batch.parked if ref in tables.outbox})
         tables.verdicts.update({verdict.event_id: verdict for verdict in batch.verdicts})
@@ -200,7 +205,7 @@ class Store:
             return
         outbox[command.id] = OutboxRow(
             id=command.id,
-            stream=commands_stream(command.psp),
+            stream=command.stream,
             type=command.kind,
             merchant_id=order.merchant_id,
             payment_id=order.payment_id,
@@ -289,7 +294,7 @@ class Store:
                 evidence.append(self.insert_evidence(one.fact, one.command.order, stream_of))
         return evidence
 
-    def insert_evidence(self, fact: Fact, order: ChargeOrder, stream_of: Callable[[str], str]) -> OutboxRow:
+    def insert_evidence(self, fact: Fact, order: PspOrder, stream_of: Callable[[str], str]) -> OutboxRow:
         """An outbox row that brings evidence to the merchant's actor."""
         now = self._clock()
         row = OutboxRow(
@@ -333,6 +338,10 @@ def _count(what: str, refs: Iterable[str], rows: Iterable[str]) -> None:
     wanted = list(refs)
     if wanted and len(set(wanted) & set(rows)) != len(wanted):
         raise Conflict(what)
+
+
+def _is_needless(row: OutboxRow, batch: Batch) -> bool:
+    return row.type == CommandKind.INQUIRE and row.published_at is None and row.operation_id in batch.answered
 
 
 def _unique(what: str, new: list[tuple[str, str, int]] | list[str], known: Container[object]) -> None:

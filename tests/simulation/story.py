@@ -16,7 +16,7 @@ from paynode.domain.deciding import CommandKind
 from paynode.domain.errors import Transient
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.money import Money
-from paynode.domain.payment import ChargeOrder, Fact, Method, Operation, OperationKind, Payment, Source, Status
+from paynode.domain.payment import Fact, Method, Operation, OperationKind, Payment, PspOrder, Source, Status
 from paynode.domain.publishing import OutsideEvent, OutsideType, WalletMovement
 from paynode.domain.road import Pointer, commands_stream
 from paynode.runtime.stopping import Stop
@@ -108,12 +108,12 @@ class Story:
         if self._around.roll() < 0.4:
             group.start_soon(self._call_back, order)
 
-    def _accept(self) -> tuple[ChargeOrder, str]:
+    def _accept(self) -> tuple[PspOrder, str]:
         around, tables = self._around, self.world.store.tables
         money = Money(amount=around.chance.randint(100, 9999), currency="EUR")
         payment_id, operation_id, command_id = around.new_id(), around.new_id(), around.new_id()
         merchant_id = around.chance.choice(self.world.merchants)
-        order = ChargeOrder(
+        order = PspOrder(
             operation_id=operation_id,
             payment_id=payment_id,
             merchant_id=merchant_id,
@@ -128,7 +128,7 @@ class Story:
             merchant_id=merchant_id,
             money=money,
             method=Method.TOKEN,
-            operation=Operation(id=operation_id, kind=OperationKind.SALE, money=money, psp=PSP),
+            operations=(Operation(id=operation_id, kind=OperationKind.SALE, money=money, psp=PSP),),
             status=Status.PROCESSING,
         )
         tables.outbox[command_id] = OutboxRow(
@@ -145,7 +145,7 @@ class Story:
         )
         return order, command_id
 
-    async def _call_back(self, order: ChargeOrder) -> None:
+    async def _call_back(self, order: PspOrder) -> None:
         """The PSP calls back: perhaps before its answer is known, perhaps several times."""
         self._busy += 1
         await self._soon()

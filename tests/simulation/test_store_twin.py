@@ -15,14 +15,15 @@ import asyncpg
 import pytest
 
 from paynode.config import Settings
+from paynode.domain import booking
 from paynode.domain.batch import Booked, Lease, merge
-from paynode.domain.booking import MerchantBooks, book
+from paynode.domain.booking import Effects, MerchantBooks, book
 from paynode.domain.errors import Conflict, Fenced, Poison, Unavailable
 from paynode.domain.money import Money
-from paynode.domain.moving import move
-from paynode.domain.payment import ChargeOrder, Fact, Method, Payment, Source
+from paynode.domain.moving import move, on_request
+from paynode.domain.payment import Fact, Method, Payment, PspOrder, Source
 from paynode.domain.psp import Outcome
-from paynode.domain.publishing import OutsideEvent, OutsideType, WalletMovement
+from paynode.domain.publishing import OutsideData, OutsideEvent, OutsideType, RefundRequest, WalletMovement
 from paynode.domain.road import events_stream
 from paynode.storage.bodies import encode_fact
 from paynode.storage.books import PgBooks
@@ -108,7 +109,7 @@ class Both:
         fact = Fact(
             event_id=rows.new_id(),
             payment_id=about.id,
-            operation_id=about.operation.id,
+            operation_id=about.charge.id,
             outcome=Outcome.APPROVED if approved else self.chance.choice((Outcome.UNKNOWN, Outcome.NOT_SENT)),
             source=Source.CALLBACK,
             reference="ch_1" if approved else None,
@@ -121,11 +122,11 @@ class Both:
             type="psp.evidence",
             merchant_id=self.merchant,
             payment_id=about.id,
-            operation_id=about.operation.id,
+            operation_id=about.charge.id,
             body=encode_fact(fact),
         )
         await rows.insert(self.connection, "outbox", message)
-        self.store.insert_evidence(fact, self.store.tables.orders[about.operation.id], lambda merchant: STREAM)
+        self.store.insert_evidence(fact, self.store.tables.orders[about.charge.id], lambda merchant: STREAM)
         self.facts.append(fact)
 
     async def load(self) -> None:
@@ -156,25 +157,42 @@ class Both:
         around = decision(epoch=lease.epoch, new_id=rows.new_id)
         before = mind.books
         if not self.facts or self.chance.random() < 0.3:
-            mind.books, effects = move(before, self._event(), None, around)
+            effects = self._move(mind, self._event(), around)
         else:
             fact = self.chance.choice(self.facts[-6:])
             mind.books, after, effects = book(before, mind.payments[fact.payment_id], fact, around)
             mind.payments[after.id] = after
         return Booked(lease=lease, effects=effects, before=before, after=mind.books)
 
+    def _move(self, mind: Mind, event: OutsideEvent, around: booking.Surroundings) -> Effects:
+        match event.data:
+            case WalletMovement() as movement:
+                mind.books, effects = move(mind.books, event, movement, None, around)
+            case asked:
+                about = mind.payments[asked.payment_id]
+                mind.books, after, effects = on_request(mind.books, about, event, asked, None, around)
+                if after is not None:
+                    mind.payments[after.id] = after
+        return effects
+
     def _event(self) -> OutsideEvent:
+        """A movement, or a refund, some of them for the second time."""
         if not self.events or self.chance.random() < 0.7:
+            data: OutsideData = WalletMovement(money=Money(amount=5, currency="EUR"), reason="", reference="r")
+            if self.chance.random() < 0.5:
+                data = RefundRequest(
+                    payment_id=self.chance.choice(self.payments).id, amount=self.chance.choice([1, 100])
+                )
             content = f'{{"id": "{len(self.events)}"}}'
             self.events.append(
                 OutsideEvent(
                     id=rows.new_id(),
                     publisher="loyalty",
                     source="loyalty",
-                    type=OutsideType.WALLET_CREDIT,
+                    type=OutsideType.WALLET_CREDIT if isinstance(data, WalletMovement) else OutsideType.REFUND_REQUEST,
                     at=datetime(2026, 3, 1, tzinfo=UTC),
                     merchant_id=self.merchant,
-                    data=WalletMovement(money=Money(amount=5, currency="EUR"), reason="", reference="r"),
+                    data=data,
                     content=content,
                     content_sha256=sha256(content.encode()).digest(),
                 )
@@ -196,11 +214,11 @@ class Both:
         self.payments.append(one)
         row = rows.payment(id=one.id, merchant_id=self.merchant, order_id=one.id, order_slot=one.id)
         await rows.insert(self.connection, "payments", row)
-        operation = rows.operation(id=one.operation.id, payment_id=one.id, merchant_id=self.merchant)
+        operation = rows.operation(id=one.charge.id, payment_id=one.id, merchant_id=self.merchant)
         await rows.insert(self.connection, "operations", operation)
         self.store.tables.payments[one.id] = one
-        self.store.tables.orders[one.operation.id] = ChargeOrder(
-            operation_id=one.operation.id,
+        self.store.tables.orders[one.charge.id] = PspOrder(
+            operation_id=one.charge.id,
             payment_id=one.id,
             merchant_id=self.merchant,
             psp="sim",

@@ -65,6 +65,13 @@ class Streams(RuleBasedStateMachine):
             lambda: _entries(self.real.xreadgroup(GROUP, consumer, {stream: ">"}, count=size)),
         )
 
+    @rule(names=st.permutations(STREAMS), consumer=consumers, size=counts)
+    def read_both(self, names: list[str], consumer: str, size: int) -> None:
+        self.both(
+            lambda: self.twin.read_any(names, GROUP, consumer, size),
+            lambda: self.real.xreadgroup(GROUP, consumer, dict.fromkeys(names, ">"), count=size),
+        )
+
     @rule(stream=streams, consumer=consumers, size=counts, data=st.data())
     def read_pending(self, stream: str, consumer: str, size: int, data: st.DataObject) -> None:
         after = data.draw(st.sampled_from(["0", *self.ids]))

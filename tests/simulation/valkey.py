@@ -7,7 +7,7 @@ real server with the same commands.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -63,6 +63,7 @@ class Waiting:
     arrived: asyncio.Future[None]
     is_gone: bool = False
     answer: list[Raw] | ResponseError | None = None
+    answered_on: str = ""
 
 
 def wake(arrived: asyncio.Future[None]) -> None:
@@ -166,7 +167,8 @@ class Valkey:
             group = stream.groups.get(one.group)
             answer = self._new(stream, group, one.consumer, one.count) if group is not None else []
             if answer or group is None:
-                one.answer = answer
+                one.answer, one.answered_on = answer, name
+                self.end_waiting(one)
                 wake(one.arrived)
             elif not one.is_gone:
                 self._waiting.setdefault(name, []).append(one)
@@ -236,13 +238,22 @@ class Valkey:
             group.last = parsed(answer[-1][0])
         return answer
 
-    def begin_waiting(self, name: str, waiting: Waiting) -> None:
-        self._waiting.setdefault(name, []).append(waiting)
+    def read_any(self, names: Iterable[str], group: str, consumer: str, count: int) -> list[list[Any]]:
+        """XREADGROUP with `>` of several streams: each that has something, in their order. One without the group is an
+        error for all."""
+        for name in names:
+            self._group(name, group)
+        answers = [(name, self.read_new(name, group, consumer, count)) for name in names]
+        return [[name.encode(), found] for name, found in answers if found]
 
-    def end_waiting(self, name: str, waiting: Waiting) -> None:
-        queue = self._waiting.get(name, [])
-        if waiting in queue:
-            queue.remove(waiting)
+    def begin_waiting(self, names: Iterable[str], waiting: Waiting) -> None:
+        for name in names:
+            self._waiting.setdefault(name, []).append(waiting)
+
+    def end_waiting(self, waiting: Waiting) -> None:
+        for queue in self._waiting.values():
+            if waiting in queue:
+                queue.remove(waiting)
 
     def xack(self, name: str, group: str, *ids: str) -> int:
         stream = self._streams.get(name)

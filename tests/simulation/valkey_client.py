@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from tests.simulation.processes import Lost, Process, Server, Surroundings
-from tests.simulation.valkey import Raw, Valkey, Waiting, wake
+from tests.simulation.valkey import Valkey, Waiting, wake
 
 
 class ValkeyClient:
@@ -34,46 +34,46 @@ class ValkeyClient:
     async def xreadgroup(
         self, group: str, consumer: str, streams: Mapping[str, str], count: int, block: int | None
     ) -> Any:
+        if set(streams.values()) == {">"} and block is not None:
+            return await self._read_blocking([*streams], group, consumer, count, block)
+        if set(streams.values()) == {">"}:
+            return await self.call(lambda: self._server.read_any(streams, group, consumer, count))
         [(name, after)] = streams.items()
-        if after == ">" and block is not None:
-            found = await self._read_blocking(name, group, consumer, count, block)
-        elif after == ">":
-            found = await self.call(lambda: self._server.read_new(name, group, consumer, count))
-        else:
-            found = await self.call(lambda: self._server.read_pending(name, group, consumer, after, count))
-            return [[name.encode(), found]]  # a look into the pending list names its stream, however empty
-        return [[name.encode(), found]] if found else []
+        found = await self.call(lambda: self._server.read_pending(name, group, consumer, after, count))
+        return [[name.encode(), found]]  # a look into the pending list names its stream, however empty
 
-    async def _read_blocking(self, name: str, group: str, consumer: str, count: int, block_ms: int) -> list[Raw]:
+    async def _read_blocking(
+        self, names: Sequence[str], group: str, consumer: str, count: int, block_ms: int
+    ) -> list[list[Any]]:
         try:
             await self._process.reach(Server.ROAD)
-            found = self._server.read_new(name, group, consumer, count)
+            found = self._server.read_any(names, group, consumer, count)
             if not found:
                 found = await self._wait(
-                    name, Waiting(group, consumer, count, self._around.loop.create_future()), block_ms
+                    names, Waiting(group, consumer, count, self._around.loop.create_future()), block_ms
                 )
             await self._process.hear(Server.ROAD)
         except Lost:
             raise RedisConnectionError("lost") from None
         return found
 
-    async def _wait(self, name: str, waiting: Waiting, block_ms: int) -> list[Raw]:
+    async def _wait(self, names: Sequence[str], waiting: Waiting, block_ms: int) -> list[list[Any]]:
         timer = self._around.loop.call_later(block_ms / 1000, wake, waiting.arrived)
-        self._server.begin_waiting(name, waiting)
+        self._server.begin_waiting(names, waiting)
         try:
             await waiting.arrived
         except BaseException:
             # Cancelled or killed: the server may see it only when it has given the next entry to nobody.
             waiting.is_gone = True
             if self._around.roll() < 0.5:
-                self._server.end_waiting(name, waiting)
+                self._server.end_waiting(waiting)
             raise
         finally:
             timer.cancel()
-        self._server.end_waiting(name, waiting)
+        self._server.end_waiting(waiting)
         if isinstance(waiting.answer, ResponseError):
             raise waiting.answer
-        return waiting.answer or []
+        return [[waiting.answered_on.encode(), waiting.answer]] if waiting.answer else []
 
     def pipeline(self, transaction: bool) -> ValkeyPipeline:
         assert not transaction

@@ -16,7 +16,7 @@ from paynode.actors.gateway import PspActor
 from paynode.actors.merchant import Around
 from paynode.actors.ownership import Ownership, Pace
 from paynode.actors.partition import Bounds, PartitionConsumer, Surrounds
-from paynode.domain.attempts import Claim, GatewayCommand
+from paynode.domain.attempts import Claim, GatewayCommand, Postponed
 from paynode.domain.batch import Lease
 from paynode.domain.booking import Surroundings as Rules
 from paynode.domain.deciding import Policy
@@ -201,12 +201,13 @@ class Gateway:
             session, world.stream_of, send_within_s=SEND_WITHIN_S, call_deadline_s=CALL_DEADLINE_S
         )
         self._actor = PspActor(
-            SimPsp(world.bank, session.process, world.around, world.store.tables.orders),
+            SimPsp(world.bank, session.process, world.around),
             self._attempts,
             _Claims(self._attempts),
             new_id=world.around.new_id,
             send_within_s=SEND_WITHIN_S,
             call_deadline_s=CALL_DEADLINE_S,
+            now_ms=lambda: round(world.around.now * 1000),
         )
         self._in_hand: set[str] = set()
 
@@ -250,6 +251,7 @@ class Gateway:
     async def _perform(self, number: str, command: GatewayCommand) -> None:
         try:
             conclusion = await self._actor.perform(command)
+            assert not isinstance(conclusion, Postponed), "the guards of this PSP refuse nobody a turn"
             if conclusion is not None:
                 await self._road.publish(await self._attempts.conclude([conclusion]))
                 await self._acknowledge([number])

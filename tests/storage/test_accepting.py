@@ -20,7 +20,7 @@ from paynode.domain.errors import (
     Unavailable,
 )
 from paynode.domain.money import Money
-from paynode.domain.payment import ChargeOrder, Method, Status
+from paynode.domain.payment import Method, PspOrder, Status
 from paynode.domain.reading import PaymentView
 from paynode.storage.accepting import PgAccepting
 from paynode.storage.postgres import Role, Session, pool
@@ -64,7 +64,7 @@ def payment(
         created_at=now,
         updated_at=now,
     )
-    order = ChargeOrder(
+    order = PspOrder(
         operation_id=ids[1],
         payment_id=view.id,
         merchant_id=merchant_id,

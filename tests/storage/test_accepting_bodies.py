@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from paynode.domain.errors import Poison
 from paynode.domain.money import Money
-from paynode.domain.payment import ChargeOrder, Fact, Method, Source
+from paynode.domain.payment import Fact, Method, PspOrder, Source
 from paynode.domain.psp import Outcome
 from paynode.storage.bodies import decode_fact, decode_order, encode_fact, encode_order
 
@@ -35,7 +35,7 @@ facts = st.builds(
     psp_at_ms=st.none() | _int64,
 )
 orders = st.builds(
-    ChargeOrder,
+    PspOrder,
     operation_id=_uuids,
     payment_id=_uuids,
     merchant_id=_uuids,
@@ -45,7 +45,7 @@ orders = st.builds(
     token=_texts,
     description=_texts,
 ) | st.builds(
-    ChargeOrder,
+    PspOrder,
     operation_id=_uuids,
     payment_id=_uuids,
     merchant_id=_uuids,
@@ -58,7 +58,7 @@ orders = st.builds(
 
 U = "01890a5d-ac96-774b-bcce-b302099a8057"
 FACT = Fact(event_id=U, payment_id=U, operation_id=U, outcome=Outcome.APPROVED, source=Source.ANSWER, amount=1)
-ORDER = ChargeOrder(
+ORDER = PspOrder(
     operation_id=U,
     payment_id=U,
     merchant_id=U,
@@ -77,13 +77,13 @@ def test_a_fact_is_read_back_as_it_was_written(fact: Fact) -> None:
 
 @settings(deadline=None)
 @given(orders)
-def test_an_order_is_read_back_as_it_was_written(order: ChargeOrder) -> None:
+def test_an_order_is_read_back_as_it_was_written(order: PspOrder) -> None:
     assert decode_order(encode_order(order)) == order
 
 
 def test_the_members_are_the_fields() -> None:
     assert set(orjson.loads(encode_fact(FACT))) == {field.name for field in fields(Fact)}
-    names = {field.name for field in fields(ChargeOrder)} - {"money"} | {"amount", "currency"}
+    names = {field.name for field in fields(PspOrder)} - {"money"} | {"amount", "currency"}
     assert set(orjson.loads(encode_order(ORDER))) == names
 
 

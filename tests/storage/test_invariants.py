@@ -105,6 +105,10 @@ _ONE_CAPTURED = "(SELECT min(id::text)::uuid FROM payments WHERE status = 'captu
             {"captures_are_posted"},
         ),
         (
+            f"UPDATE payments SET amount_refunded = 1 WHERE amount_captured > 0 AND {_OF_SHOP}",
+            {"refunds_are_posted"},
+        ),
+        (
             f"DELETE FROM evidence WHERE payment_id = {_ONE_CAPTURED}",
             {"captures_are_proven"},
         ),

@@ -147,7 +147,7 @@ async def test_what_is_due_is_found_by_its_index_however_much_waits_elsewhere(
         await owner.execute("ANALYZE outbox")
     await owner.execute("SET plan_cache_mode = force_generic_plan")
     arguments = {
-        "find_due_rows": f"'{EVENTS}', '1970-01-01+00', '00000000-0000-0000-0000-000000000000', 1000",
+        "find_due_rows": f"'{EVENTS}', '1970-01-01+00', '00000000-0000-0000-0000-000000000000', 1000, '{EVENTS}:pos'",
         "take_commands": f"'{COMMANDS}', 64, 60000",
     }
     for name, values in arguments.items():
@@ -160,3 +160,16 @@ async def test_what_is_due_is_found_by_its_index_however_much_waits_elsewhere(
 
 def text(plan: Sequence[object]) -> str:
     return "\n".join(str(row[0]) for row in plan)  # type: ignore[index]
+
+
+async def test_every_page_begins_with_the_lane_that_is_read_first(owner: Session, committers: Pool) -> None:
+    ordinary, first = await insert(owner, EVENTS, 5, in_s=-60), await insert(owner, f"{EVENTS}:pos", 2)
+    rows, found, after = PgDueRows(committers), list[str](), None
+    for _ in range(3):
+        page = await rows.page(EVENTS, after, 2)
+        assert {row.id for row in page if row.is_pos} == {*first}
+        assert [row.is_pos for row in page] == sorted((row.is_pos for row in page), reverse=True)
+        assert all(row.entry.is_pos is row.is_pos and row.entry.ref == row.id for row in page)
+        after = next((row for row in reversed(page) if not row.is_pos), after)
+        found += [row.id for row in page if not row.is_pos]
+    assert {*found} == {*ordinary}

@@ -28,7 +28,7 @@ async def two(settings: Settings, commands: Redis) -> AsyncIterator[tuple[Comman
     async with AsyncExitStack() as stack:
         one, other = [
             CommandFeed(
-                await stack.enter_async_context(reader_client(settings)), commands, "sim", consumer=name, block_ms=20
+                await stack.enter_async_context(reader_client(settings)), commands, STREAM, consumer=name, block_ms=20
             )
             for name in ("one", "other")
         ]

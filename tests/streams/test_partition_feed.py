@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from paynode.config import Settings
-from paynode.domain.road import MERCHANTS_GROUP, events_stream
+from paynode.domain.road import MERCHANTS_GROUP, entry_on_pos_lane, events_stream, pos_lane
 from paynode.streams.client import Redis
 from paynode.streams.partition_feed import PartitionFeed, RedisFeeds
 from tests.streams import looking
@@ -17,6 +17,7 @@ from tests.support.waiting import wait_until
 
 PARTITION = 3
 STREAM = events_stream(PARTITION)
+POS = pos_lane(STREAM)
 
 
 class Reader:
@@ -175,3 +176,76 @@ async def test_an_entry_trimmed_away_while_pending_comes_back_without_fields(
     async with opened(feeds) as reader:
         entries = list(await reader.feed.read())
     assert [(entry.id, bool(entry.fields)) for entry in entries] == [(added[0], False), (added[1], True)]
+
+
+async def test_the_lane_that_is_read_first_overtakes_what_waits_on_the_other(
+    feeds: RedisFeeds, commands: Redis
+) -> None:
+    ordinary = await looking.add(commands, STREAM, 6)
+    async with opened(feeds) as reader:
+        assert await reader.read_until(4) == ordinary[:4], "a read brings four of each lane"
+        first = await looking.add(commands, POS, 2)
+        assert await reader.read_until(8) == [*ordinary[:4], *map(entry_on_pos_lane, first), *ordinary[4:]]
+
+
+async def test_each_lane_is_acknowledged_and_trimmed_for_itself(feeds: RedisFeeds, commands: Redis) -> None:
+    ordinary, first = await looking.add(commands, STREAM, 3), await looking.add(commands, POS, 3)
+    async with opened(feeds) as reader:
+        names = await reader.read_until(6)
+        assert names == [*map(entry_on_pos_lane, first), *ordinary]
+        assert [entry.id for entry in await reader.feed.fetch(names)] == names
+        await reader.feed.acknowledge([names[0], ordinary[1]])
+        assert await looking.ids(commands, POS) == first[1:]
+        assert await looking.ids(commands, STREAM) == ordinary
+        assert reader.feed.in_hand == 4
+    async with opened(feeds) as reader:
+        assert await reader.read_until(4) == [*map(entry_on_pos_lane, first[1:]), ordinary[0], ordinary[2]]
+
+
+async def test_equal_ids_on_both_lanes_are_two_entries(feeds: RedisFeeds, commands: Redis) -> None:
+    for stream in (STREAM, POS):
+        await commands.xadd(stream, {"ref": stream}, id="1700000000000-0")
+    async with opened(feeds) as reader:
+        assert await reader.read_until(2) == ["pos:1700000000000-0", "1700000000000-0"]
+        await reader.feed.acknowledge(["pos:1700000000000-0"])
+        assert (await looking.ids(commands, POS), len(await looking.ids(commands, STREAM))) == ([], 1)
+
+
+async def test_one_lane_that_is_made_anew_leaves_what_is_in_hand_of_the_other(
+    feeds: RedisFeeds, commands: Redis
+) -> None:
+    ordinary = await looking.add(commands, STREAM, 3)
+    async with opened(feeds) as reader:
+        await reader.read_until(3)
+        await commands.delete(POS)
+        first = await looking.add(commands, POS, 1)
+        assert await reader.read_until(4) == [*ordinary, entry_on_pos_lane(first[0])], "nothing is in hand twice"
+        assert reader.feed.in_hand == 4
+
+
+async def test_without_room_for_others_the_first_lane_alone_is_read(feeds: RedisFeeds, commands: Redis) -> None:
+    async with opened(feeds) as reader:
+        await reader.find_nothing()
+        await looking.add(commands, STREAM, 3)
+        first = await looking.add(commands, POS, 2)
+        assert [entry.id for entry in await reader.feed.read_pos()] == list(map(entry_on_pos_lane, first))
+        assert await reader.feed.read_pos() == []
+        assert len(await reader.read_until(3)) == 3
+
+
+async def test_a_group_that_somebody_else_has_made_anew_is_not_trimmed_by_where_the_old_one_stood(
+    feeds: RedisFeeds, commands: Redis
+) -> None:
+    """All is lost, and before we see it somebody makes one of the groups again; its ids are lower than the old ones."""
+    ahead = 4_000_000_000_000
+    for number in range(3):
+        await commands.xadd(STREAM, {"ref": str(number)}, id=f"{ahead}-{number}")
+    async with opened(feeds) as reader:
+        await reader.read_until(3)
+        await commands.flushdb()
+        await commands.xgroup_create(STREAM, MERCHANTS_GROUP, id="0", mkstream=True)
+        added = await looking.add(commands, STREAM, 6)
+        read = await reader.read_until(7)
+        await reader.feed.acknowledge(read[3:5])
+        assert await looking.ids(commands, STREAM) == added[2:], "what is not read yet is still there"
+        assert (await reader.read_until(9))[3:] == added

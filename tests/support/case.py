@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import redis.asyncio as redis
 
-from paynode.domain.road import GATEWAY_GROUP, commands_stream, events_stream
+from paynode.domain.road import GATEWAY_GROUP, commands_stream, events_stream, lanes
 from paynode.storage.invariants import check
 from paynode.storage.postgres import Role, session
 from paynode.streams.client import commands_client
@@ -22,7 +22,7 @@ Row: TypeAlias = Mapping[str, Any]
 
 _TABLES: Final = {
     "payments": "SELECT id::text, merchant_id::text, idempotency_key AS key, amount, currency, status, version, "
-    "amount_authorized, amount_captured FROM payments",
+    "amount_authorized, amount_captured, amount_refunded FROM payments",
     "operations": "SELECT id::text, payment_id::text, amount, state FROM operations",
     "attempts": "SELECT operation_id::text, sends, outcome FROM psp_attempts",
     "evidence": "SELECT id::text, payment_id::text, operation_id::text, outcome, source, psp_reference FROM evidence",
@@ -91,14 +91,6 @@ class Case:
     before: Sequence[Usage] = ()
     after: Sequence[Usage] = ()
 
-    def approved(self) -> Mapping[str, Sequence[Row]]:
-        """The charges of the PSP's book by the operation that they are for."""
-        found: defaultdict[str, list[Row]] = defaultdict(list)
-        for line in self.book:
-            if line["result"] == "approved":
-                found[line["our_reference"]].append(line)
-        return found
-
     def by_key(self) -> Mapping[tuple[str, str], Sequence[Row]]:
         """Payments by merchant and key."""
         found: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -130,9 +122,10 @@ async def gather(installation: Installation) -> Case:
 
 async def streams_of(installation: Installation) -> Mapping[str, Stream]:
     """What is left on the streams that there are."""
-    names = [events_stream(number) for number in range(installation.settings.streams.partitions)]
+    partitions = range(installation.settings.streams.partitions)
+    streams = [*map(events_stream, partitions), commands_stream("sim")]
     async with commands_client(installation.settings) as road:  # by whatever kind of URL
-        return {name: await _stream(road, name) for name in (*names, commands_stream("sim")) if await road.exists(name)}
+        return {lane: await _stream(road, lane) for name in streams for lane in lanes(name) if await road.exists(lane)}
 
 
 async def _stream(road: redis.Redis, name: str) -> Stream:

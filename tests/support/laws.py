@@ -19,6 +19,7 @@ from tests.support import laws_of_books, laws_of_running
 from tests.support.case import Case, Row, gather
 from tests.support.history import Asked
 from tests.support.installation import Installation, Reply
+from tests.support.psp_book import PspBook
 from tests.support.waiting import wait_until
 
 Law: TypeAlias = Callable[[Case], Iterator[str]]
@@ -74,26 +75,42 @@ def l3_every_payment_has_ended(case: Case) -> Iterator[str]:
 
 
 def l4_charged_is_captured(case: Case) -> Iterator[str]:
-    """L4. At most one charge for each operation, and captured is what was charged, to the cent, in every book."""
-    charged, payments = case.approved(), {row["id"]: row for row in case.payments}
-    for operation_id, lines in charged.items():
-        if len(lines) > 1:
-            yield f"operation {operation_id} was charged {len(lines)} times"
-    posted: Counter[str] = Counter()
-    for row in case.ledger:
-        if row["type"] == "capture":
-            posted[row["operation_id"]] += row["amount"]
+    """L4. Each operation was done once by one PSP, never beyond its charge; and what our books say of it is what the
+    PSPs' books say, to the cent: of each operation, and of each payment.
+    """
+    book, payments = PspBook(case.book), {row["id"]: row for row in case.payments}
+    yield from book.breaches
+    posted = _received(case)
+    captured: Counter[str] = Counter()
+    refunded: Counter[str] = Counter()
     for operation in case.operations:
         payment = payments.get(operation["payment_id"])
         if payment is None or payment["id"] in case.reviewed:
             continue
-        amount = sum(line["amount"] for line in charged.get(operation["id"], ()))
-        if payment["amount_captured"] != amount:
-            yield f"payment {payment['id']} has captured {payment['amount_captured']}, the PSP charged {amount}"
-        if posted[operation["id"]] != amount:
-            yield f"operation {operation['id']} is posted with {posted[operation['id']]}, the PSP charged {amount}"
+        received = book.received(operation["id"])
+        captured[payment["id"]] += max(received, 0)
+        refunded[payment["id"]] += max(-received, 0)
+        if posted[operation["id"]] != received:
+            yield f"operation {operation['id']} is posted with {posted[operation['id']]}, the PSP moved {received}"
+    for name, payment in payments.items():
+        if name in case.reviewed:
+            continue
+        if payment["amount_captured"] != captured[name]:
+            yield f"payment {name} has captured {payment['amount_captured']}, the PSP charged {captured[name]}"
+        if payment["amount_refunded"] != refunded[name]:
+            yield f"payment {name} has refunded {payment['amount_refunded']}, the PSP gave back {refunded[name]}"
         if not payment["amount_captured"] <= payment["amount_authorized"] <= payment["amount"]:
-            yield f"payment {payment['id']} has captured or authorized more than was asked"
+            yield f"payment {name} has captured or authorized more than was asked"
+
+
+def _received(case: Case) -> Counter[str]:
+    """What the ledger says that PSPs owe for each operation."""
+    posted: Counter[str] = Counter()
+    for row in case.ledger:
+        for account, sign in ((row["debit"], 1), (row["credit"], -1)):
+            if account.startswith("psp:") and account.endswith(":receivable"):
+                posted[row["operation_id"]] += sign * row["amount"]
+    return posted
 
 
 def l8_an_effect_comes_once(case: Case) -> Iterator[str]:

@@ -234,7 +234,8 @@ class Stage:
         return sum(CAST[name] == "worker" and self.is_running(name) for name in CAST)
 
     def _passwords(self) -> set[str]:
-        psp = self.installation.settings.psp.sim
+        psp = self.installation.settings.psp["sim"]
+        assert psp.adapter == "sim", "the judge of these tests"
         urls = (self.database.url, self.redis.url)
         return {psp.api_key, psp.webhook_secret, *(url.partition("@")[0].rpartition(":")[2] for url in urls)}
 
@@ -288,7 +289,7 @@ async def _set(
     clients = [name for name in CAST if name != "sim"]
     to_database = {name: await stack.enter_async_context(Proxy.to(database.url, seed=seed)) for name in clients}
     to_redis = {name: await stack.enter_async_context(Proxy.to(road.url, seed=seed)) for name in clients}
-    to_psp = await stack.enter_async_context(Proxy.to(installation.settings.psp.sim.url, seed=seed))
+    to_psp = await stack.enter_async_context(Proxy.to(installation.settings.psp["sim"].url, seed=seed))
     to_psp.watched = _CALLS
     first = installation.settings.http.base_url
     port, admin = free_ports(2)
@@ -297,7 +298,7 @@ async def _set(
         environments[name] = {
             "PAYNODE_DATABASE__URL": to_database[name].through(database.url),
             "PAYNODE_REDIS__URL": to_redis[name].through(road.url),
-            "PAYNODE_PSP__SIM__URL": to_psp.through(installation.settings.psp.sim.url),
+            "PAYNODE_PSP__SIM__URL": to_psp.through(installation.settings.psp["sim"].url),
             "PAYNODE_HTTP__PUBLIC_URL": first,
             "PAYNODE_GATEWAY__CONSUMER_IDLE_S": "5",
         }

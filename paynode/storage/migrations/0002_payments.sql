@@ -23,6 +23,8 @@ CREATE TABLE payments (
     review_reason text,
     psp text NOT NULL,
     psp_reference text,
+    -- The PSPs that may take it, in their order; the first is tried first.
+    route text [] NOT NULL DEFAULT '{}',
     page_url text,
     amount_authorized bigint NOT NULL DEFAULT 0 CHECK (amount_authorized >= 0),
     amount_capturing bigint NOT NULL DEFAULT 0 CHECK (amount_capturing >= 0),
@@ -32,10 +34,17 @@ CREATE TABLE payments (
     amount_refunding bigint NOT NULL DEFAULT 0 CHECK (amount_refunding >= 0),
     amount_refunded bigint NOT NULL DEFAULT 0 CHECK (amount_refunded >= 0),
     version bigint NOT NULL DEFAULT 1 CHECK (version >= 1),
+    -- Its order's slot was let go of: whatever succeeds now is given back.
+    given_up_at timestamptz,
+    -- A payment at a point of sale: nobody waits after `reverse_at`. One of the two marks is set, once, and stays.
+    reverse_at timestamptz,
+    kept_at timestamptz,
+    reversed_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE (merchant_id, idempotency_key),
     UNIQUE (merchant_id, order_slot),
+    CONSTRAINT payments_kept_or_reversed CHECK (kept_at IS NULL OR reversed_at IS NULL),
     CONSTRAINT payments_authorized_as_asked CHECK (amount_authorized <= amount),
     CONSTRAINT payments_captured_within_authorized CHECK (
         amount_captured + amount_capturing + amount_voided + amount_voiding <= amount_authorized
@@ -50,21 +59,34 @@ CREATE TABLE payments (
 -- The list of a merchant's payments, newest first: UUIDv7 keys sort by time.
 CREATE INDEX payments_merchant_newest ON payments (merchant_id, id DESC);
 CREATE INDEX payments_merchant_order ON payments (merchant_id, order_id);
+-- At points of sale, what nobody has decided about. What has come to nothing needs no mark; should evidence come that it
+-- has not, it is found here again.
+CREATE INDEX payments_to_reverse ON payments (reverse_at)
+WHERE reverse_at IS NOT NULL AND kept_at IS NULL AND reversed_at IS NULL
+AND status NOT IN ('declined', 'voided', 'canceled', 'expired', 'failed');
 
 CREATE TABLE operations (
     id uuid PRIMARY KEY,
     payment_id uuid NOT NULL REFERENCES payments (id),
     merchant_id uuid NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('sale', 'authorize', 'capture', 'void', 'refund')),
+    kind text NOT NULL CHECK (kind IN ('sale', 'authorize', 'capture', 'void', 'refund', 'cancel')),
     amount bigint NOT NULL CHECK (amount BETWEEN 1 AND 1000000000000),
     currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
     psp text NOT NULL,
     -- What the gateway needs to ask for it, as the ingress made it: copied into every command about it.
     request jsonb NOT NULL,
     state text NOT NULL CHECK (state IN (
-        'new', 'pending', 'unknown', 'approved', 'declined', 'expired', 'failed', 'review'
+        'new', 'pending', 'unknown', 'approved', 'declined', 'expired', 'failed', 'reversed', 'review'
     )),
     psp_reference text,
+    -- No capture comes after it: what is left of the authorization is let go.
+    is_final boolean NOT NULL DEFAULT false,
+    -- Who wanted it: a merchant's request, or a rule of ours.
+    origin text NOT NULL DEFAULT 'request' CHECK (origin IN ('request', 'late_success', 'reversal')),
+    -- What a refund holds of the merchant's money until the PSP has answered, by the bucket it came from.
+    hold_available bigint NOT NULL DEFAULT 0 CHECK (hold_available >= 0),
+    hold_pending bigint NOT NULL DEFAULT 0 CHECK (hold_pending >= 0),
+    reason text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -80,13 +102,16 @@ CREATE TABLE evidence (
     id uuid PRIMARY KEY,
     payment_id uuid NOT NULL REFERENCES payments (id),
     operation_id uuid NOT NULL REFERENCES operations (id),
-    outcome text NOT NULL CHECK (outcome IN ('approved', 'declined', 'pending', 'expired', 'not_sent', 'unknown')),
-    source text NOT NULL CHECK (source IN ('answer', 'callback', 'inquiry')),
+    outcome text NOT NULL CHECK (outcome IN (
+        'approved', 'declined', 'pending', 'expired', 'absent', 'reversed', 'held', 'not_sent', 'unknown'
+    )),
+    source text NOT NULL CHECK (source IN ('answer', 'callback', 'inquiry', 'operator')),
     psp_reference text,
     amount bigint,
     currency text,
     page_url text,
     reason text NOT NULL,
+    fraud_check text,
     psp_at timestamptz,
     at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -111,6 +136,8 @@ CREATE TABLE idempotency_keys (
     key text NOT NULL,
     fingerprint bytea NOT NULL CHECK (octet_length(fingerprint) = 32),
     payment_id uuid NOT NULL REFERENCES payments (id),
+    -- The request about the payment that it brought; NULL: the payment itself.
+    request_id uuid,
     -- Until then the first request is being worked on; a retry after it adopts the payment.
     in_flight_until timestamptz NOT NULL,
     response_status integer,

@@ -61,7 +61,9 @@ CREATE TABLE psp_attempts (
     -- ... and nobody waits for an answer after this.
     deadline_at timestamptz NOT NULL,
     sends integer NOT NULL DEFAULT 1,
-    outcome text CHECK (outcome IN ('approved', 'declined', 'pending', 'expired', 'not_sent', 'unknown')),
+    outcome text CHECK (outcome IN (
+        'approved', 'declined', 'pending', 'expired', 'absent', 'reversed', 'held', 'not_sent', 'unknown'
+    )),
     reason text,
     psp_reference text,
     concluded_at timestamptz,
@@ -71,6 +73,8 @@ CREATE TABLE psp_attempts (
 -- The claim. While an attempt may have been sent, no other attempt of the operation can begin, at any PSP.
 CREATE UNIQUE INDEX psp_attempts_claim ON psp_attempts (operation_id) WHERE outcome IS DISTINCT FROM 'not_sent';
 CREATE INDEX psp_attempts_payment ON psp_attempts (payment_id);
+-- Whether a command is a retry: few attempts are not sent, and this finds them.
+CREATE INDEX psp_attempts_not_sent ON psp_attempts (operation_id) WHERE outcome = 'not_sent';
 
 -- Who owns a partition. `epoch` rises with every take and is checked by every batch transaction.
 CREATE TABLE partitions (

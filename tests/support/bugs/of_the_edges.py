@@ -83,10 +83,10 @@ def answer_before_commit() -> None:
     """Accepted is said at once, and committed a little later."""
 
     def make(submit: Method) -> Method:
-        async def hasty(self: Any, payment: NewPayment) -> Verdict:
+        async def hasty(self: Any, payment: NewPayment, **is_pos: bool) -> Verdict:
             async def later() -> None:
                 await asyncio.sleep(0.3)
-                await submit(self, payment)
+                await submit(self, payment, **is_pos)
 
             _KEPT.append(asyncio.get_running_loop().create_task(later()))
             return Accepted(payment_id=payment.view.id)

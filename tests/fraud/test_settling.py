@@ -1,0 +1,196 @@
+"""A verdict that comes later, and what follows from it in the same transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import asyncpg
+import pytest
+
+from paynode.actors.screening import late_rejection
+from paynode.config import Settings
+from paynode.domain.ids import MERCHANT, public
+from paynode.domain.partition import partition_of
+from paynode.domain.requesting import RequestKind
+from paynode.domain.road import commands_stream, events_stream
+from paynode.domain.screening import Allowance, Judgement, Opinion, Question, Screened, Settled, Verdict
+from paynode.storage.bodies import decode_fact, decode_request
+from paynode.storage.postgres import Role, Session, pool, session
+from paynode.storage.screening import PgScreenings
+from tests.fraud.conftest import PARTITIONS, SALT, charge
+from tests.storage import rows
+
+PASS, REJECT, REVIEW = (
+    Judgement(opinion=opinion, reason="velocity") for opinion in (Opinion.PASS, Opinion.REJECT, Opinion.REVIEW)
+)
+ALL_PASSES, NOTHING_PASSES = Allowance(payment_max=10**9, hour_max=10**9), Allowance(payment_max=0, hour_max=0)
+
+
+async def bypassed(screenings: PgScreenings, owner: Session) -> Question:
+    asked = await charge(owner)
+    await screenings.bypass(asked, "timeout", ALL_PASSES)
+    return asked
+
+
+async def held(screenings: PgScreenings, owner: Session) -> Question:
+    asked = await charge(owner)
+    await screenings.bypass(asked, "timeout", NOTHING_PASSES)
+    return asked
+
+
+async def settle(
+    screenings: PgScreenings, asked: Question, judgement: Judgement, *, gives_back: bool = False
+) -> Settled:
+    return await screenings.settle(
+        asked,
+        judgement,
+        command_id=rows.new_id(),
+        marker=late_rejection(asked, event_id=rows.new_id()),
+        giving_back_id=rows.new_id() if gives_back else None,
+    )
+
+
+async def verdict(screenings: PgScreenings, asked: Question) -> Verdict:
+    screened = (await screenings.find(asked.operation_id, asked.payment_id)).screened
+    assert screened is not None
+    return screened.verdict
+
+
+async def outbox(owner: Session) -> list[asyncpg.Record]:
+    return list(await owner.fetch("SELECT *, id::text AS id FROM outbox"))
+
+
+async def audited(owner: Session) -> list[tuple[str, str]]:
+    return [(row["actor"], row["action"]) for row in await owner.fetch("SELECT actor, action FROM audit_log")]
+
+
+@pytest.mark.parametrize(
+    ("judgement", "settled", "after"),
+    [(PASS, Settled.RELEASED, Verdict.PASSED), (REJECT, Settled.REFUSED, Verdict.REJECTED)],
+)
+async def test_a_held_charge_comes_to_its_gateway_again_with_its_verdict(
+    screenings: PgScreenings, owner: Session, judgement: Judgement, settled: Settled, after: Verdict
+) -> None:
+    asked = await held(screenings, owner)
+    assert await settle(screenings, asked, judgement) is settled
+    assert await verdict(screenings, asked) is after
+    [row] = await outbox(owner)
+    assert (row["stream"], row["type"], row["body"]) == (commands_stream("sim"), "psp.submit", '{"as": "made"}')
+    assert (str(row["operation_id"]), str(row["payment_id"])) == (asked.operation_id, asked.payment_id)
+    assert row["published_at"] is None, "the relay brings it"
+    assert await screenings.owed(10) == []
+
+
+async def test_a_charge_that_should_not_have_been_sent_is_marked_and_people_are_told(
+    screenings: PgScreenings, owner: Session
+) -> None:
+    asked = await bypassed(screenings, owner)
+    assert await settle(screenings, asked, REJECT) is Settled.MARKED
+    assert await verdict(screenings, asked) is Verdict.BYPASSED, "that is how it was sent, for ever"
+    [row] = await outbox(owner)
+    partition = partition_of(public(MERCHANT, asked.merchant_id), PARTITIONS)
+    assert (row["stream"], row["type"]) == (events_stream(partition), "psp.evidence")
+    fact = decode_fact(row["body"])
+    assert (fact.event_id, fact.fraud_check, fact.amount, fact.reference) == (row["id"], "rejected", None, None)
+    assert await audited(owner) == [("fraud-check", "screening.marked")]
+
+
+async def test_where_it_is_wanted_the_money_is_asked_back_too(screenings: PgScreenings, owner: Session) -> None:
+    asked = await bypassed(screenings, owner)
+    assert await settle(screenings, asked, REJECT, gives_back=True) is Settled.MARKED
+    evidence, request = sorted(await outbox(owner), key=lambda row: str(row["type"]), reverse=True)
+    assert (evidence["type"], request["type"]) == ("psp.evidence", "payment.request")
+    assert request["stream"] == evidence["stream"]
+    decoded = decode_request(request["body"])
+    assert (decoded.id, decoded.payment_id) == (request["id"], asked.payment_id)
+    assert (decoded.kind, decoded.amount) == (RequestKind.REFUND, None)
+    [kept] = await owner.fetch("SELECT id::text AS id, kind, decided_at FROM requests")
+    assert tuple(kept) == (request["id"], "refund", None)
+
+
+async def test_a_charge_that_the_check_wants_looked_at_is_brought_before_people_only(
+    screenings: PgScreenings, owner: Session
+) -> None:
+    sent, waiting = await bypassed(screenings, owner), await held(screenings, owner)
+    assert await settle(screenings, sent, REVIEW) is Settled.MARKED
+    assert await settle(screenings, waiting, REVIEW) is Settled.KEPT
+    assert await outbox(owner) == []
+    assert await verdict(screenings, waiting) is Verdict.HELD
+    assert await screenings.owed(10) == [], "the check has said what it has to say"
+
+
+async def test_a_charge_that_was_in_order_is_confirmed(screenings: PgScreenings, owner: Session) -> None:
+    asked = await bypassed(screenings, owner)
+    assert await settle(screenings, asked, PASS) is Settled.CONFIRMED
+    assert (await outbox(owner), await audited(owner)) == ([], [])
+
+
+async def test_of_many_that_settle_one_does(screenings: PgScreenings, owner: Session) -> None:
+    asked = await held(screenings, owner)
+    settled = await asyncio.gather(*(settle(screenings, asked, PASS) for _ in range(8)))
+    assert sorted(settled) == sorted([Settled.RELEASED] + [Settled.KNOWN] * 7)
+    assert len(await outbox(owner)) == 1
+
+
+@pytest.mark.parametrize("why", ["operation", "given up", "nobody at the till"])
+async def test_a_charge_that_nobody_wants_any_more_is_not_let_go(
+    screenings: PgScreenings, owner: Session, why: str
+) -> None:
+    asked = await charge(owner, state="failed" if why == "operation" else "new")
+    if why == "given up":
+        await owner.execute("UPDATE payments SET given_up_at = now()")
+    elif why == "nobody at the till":
+        await owner.execute("UPDATE payments SET reverse_at = now(), reversed_at = now()")
+    await screenings.bypass(asked, "timeout", NOTHING_PASSES)
+    assert await settle(screenings, asked, PASS) is Settled.CLOSED
+    assert (await outbox(owner), await verdict(screenings, asked)) == ([], Verdict.HELD)
+
+
+async def test_a_person_decides_what_the_check_would_not(screenings: PgScreenings, owner: Session) -> None:
+    asked, other = await charge(owner), await charge(owner)
+    for one in (asked, other):
+        await screenings.record(one, Screened(verdict=Verdict.HELD, reason="unusual_amount"))
+    assert await settle(screenings, asked, PASS) is Settled.KNOWN, "the check owes nothing: it has said `review`"
+
+    async def decide(one: Question, judgement: Judgement) -> Settled:
+        return await screenings.decide(
+            one.payment_id, judgement.opinion, actor="grace", note="called the shop", command_id=rows.new_id()
+        )
+
+    assert await decide(asked, PASS) is Settled.RELEASED
+    assert await decide(asked, REJECT) is Settled.KNOWN
+    assert await decide(other, REJECT) is Settled.REFUSED
+    assert await audited(owner) == [("grace", "screening.released"), ("grace", "screening.refused")]
+    assert len(await outbox(owner)) == 2
+
+
+async def test_what_the_check_cannot_answer_comes_last(screenings: PgScreenings, owner: Session) -> None:
+    first, second = await held(screenings, owner), await bypassed(screenings, owner)
+    assert [one.question for one in await screenings.owed(10)] == [first, second]
+    await screenings.postpone(first.operation_id)
+    assert [one.question for one in await screenings.owed(1)] == [second]
+
+
+async def test_the_gateway_gives_verdicts_and_changes_none(settings: Settings) -> None:
+    async with session(settings, Role.GATEWAY, application_name="test") as connection:
+        for statement in (
+            "UPDATE screenings SET verdict = 'passed'",
+            "DELETE FROM screenings",
+            "SELECT customer FROM payments",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+
+
+async def test_of_a_customer_a_salted_digest_is_told_and_without_a_salt_nothing(
+    settings: Settings, screenings: PgScreenings, owner: Session
+) -> None:
+    asked = await charge(owner)
+    expected = hashlib.sha256(f"{SALT}:ada@example.org".encode()).hexdigest()
+    assert (await screenings.find(asked.operation_id, asked.payment_id)).customer == expected
+    async with pool(settings, Role.GATEWAY, application_name="test", size=1) as database:
+        unsalted = PgScreenings(database, salt="", partitions=PARTITIONS)
+        assert (await unsalted.find(asked.operation_id, asked.payment_id)).customer is None
+    await owner.execute("UPDATE payments SET customer = NULL")
+    assert (await screenings.find(asked.operation_id, asked.payment_id)).customer is None

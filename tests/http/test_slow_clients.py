@@ -1,0 +1,83 @@
+"""H3: connections that are opened and not used, or used as slowly as can be; and who gets in beside them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+from uuid import uuid4
+
+import anyio
+
+from paynode.config import Settings
+from tests.http import raw
+from tests.http.house import House, running, with_http
+from tests.support.waiting import wait_until
+
+SLOW: Final = 500
+NOBODY: Final = {"reference": "of nobody", "outcome": "approved", "amount": 1, "currency": "EUR"}
+
+
+@asynccontextmanager
+async def dripping(house: House, count: int) -> AsyncIterator[Sequence[raw.Streams]]:
+    """So many clients that have begun a request and go on with it by a header line now and then, for ever."""
+    async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
+        clients = [await stack.enter_async_context(raw.connected(house)) for _ in range(count)]
+        for _, writer in clients:
+            writer.write(b"POST /v1/payments HTTP/1.1\r\nHost: x\r\n")
+
+        async def drip() -> None:
+            while True:
+                for _, writer in clients:
+                    if not writer.transport.is_closing():
+                        writer.write(b"X: 1\r\n")
+                await anyio.sleep(0.1)
+
+        tasks.start_soon(drip)
+        yield clients
+        tasks.cancel_scope.cancel()
+
+
+async def test_five_hundred_slow_clients_keep_nobody_out_and_are_cut_off(settings: Settings) -> None:
+    async with running(with_http(settings, keep_alive_s=2.0)) as house, dripping(house, SLOW) as clients:
+        assert (await house.pay()).status == 201
+        assert (await house.tell({"id": str(uuid4()), **NOBODY})).status == 200
+        for reader, _ in clients:
+            assert await raw.is_closed(reader)
+        assert (await house.pay()).status == 201
+        assert house.told.sheds == []
+
+
+async def test_who_only_opens_connections_gives_way_to_whoever_has_something_to_say(settings: Settings) -> None:
+    """More slow clients than there may be connections: the oldest of them go, not the callback and not the shop."""
+    async with running(with_http(settings, connections_max=100)) as house, raw.connected(house) as (reader, writer):
+        for number in range(3):
+            writer.write(raw.request(house, Idempotency_Key=f"k{number}"))
+            assert (await raw.answer(reader)).status == 201
+            async with dripping(house, 99) as clients:
+                # For one more, one of theirs is closed: the oldest that has never asked for anything. Ours is older.
+                await wait_until(lambda: _open(house) == 100, "all of them are in")
+                assert (await house.tell({"id": str(uuid4()), **NOBODY})).status == 200
+                assert await raw.is_closed(clients[0][0])
+            await wait_until(lambda: _open(house) == 1, "they are gone")
+
+
+async def test_a_connection_with_a_request_under_way_gives_way_to_nobody(settings: Settings) -> None:
+    async with running(with_http(settings, connections_max=2)) as house, AsyncExitStack() as stack:
+        waiting = [await stack.enter_async_context(raw.connected(house)) for _ in range(2)]
+        for number, (_, writer) in enumerate(waiting):
+            writer.write(raw.request(house, Idempotency_Key=f"k{number}", Prefer="wait=30"))
+        await wait_until(lambda: house.ingress.gate.under_way == 2, "both wait for their result")
+        reply = await raw.exchange(house, raw.request(house))
+        assert (reply.status, reply.code, reply.headers["Retry-After"]) == (503, "too_many_connections", "1")
+        house.ingress.waiters.stop()
+        assert [(await raw.answer(reader)).status for reader, _ in waiting] == [202, 202]
+        await wait_until(lambda: _is_let_in(house), "now they are idle, and one goes")
+
+
+async def _is_let_in(house: House) -> bool:
+    return (await raw.exchange(house, raw.request(house))).status == 201
+
+
+def _open(house: House) -> int:
+    return house.served.door.open

@@ -1,0 +1,154 @@
+"""The marks of points of sale: what counts as overdue, who may decide, and by which lane it all goes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from paynode.config import Settings
+from paynode.domain.attempts import Conclusion, GatewayCommand
+from paynode.domain.deciding import CommandKind
+from paynode.domain.money import Money
+from paynode.domain.partition import partition_of
+from paynode.domain.payment import Method, OperationKind, PspOrder
+from paynode.domain.point_of_sale import Mark, Marking
+from paynode.domain.psp import Answer, Outcome
+from paynode.domain.road import Pointer, commands_stream, events_stream, pos_lane
+from paynode.storage.attempts import PgAttempts
+from paynode.storage.bodies import encode_order
+from paynode.storage.point_of_sale import PgPointOfSale
+from paynode.storage.postgres import Pool, Role, Session, pool, session
+from tests.storage import rows
+
+FINAL = ("declined", "voided", "canceled", "expired", "failed")
+APPROVED = Answer(outcome=Outcome.APPROVED, reference="ch_1", amount=1000, currency="EUR")
+
+
+@pytest.fixture
+async def merchant(owner: Session) -> str:
+    row = rows.merchant()
+    await rows.insert(owner, "merchants", row)
+    return str(row["id"])
+
+
+@pytest.fixture
+async def gateways(settings: Settings) -> AsyncIterator[Pool]:
+    async with pool(settings, Role.GATEWAY, application_name="test") as connections:
+        yield connections
+
+
+async def payment(owner: Session, merchant: str, *, ago_s: float | None = 60, **changes: object) -> str:
+    """A payment whose time was over so long ago; None: it is not at a point of sale."""
+    reverse_at = None if ago_s is None else datetime.now(UTC) - timedelta(seconds=ago_s)
+    row = rows.payment(merchant_id=merchant, reverse_at=reverse_at, **changes)
+    await rows.insert(owner, "payments", row)
+    return str(row["id"])
+
+
+def marking(payment_id: str, merchant: str) -> Marking:
+    return Marking(
+        payment_id=payment_id,
+        merchant_id=merchant,
+        event_id=rows.new_id(),
+        request_id=rows.new_id(),
+        stream="paynode:{p00}:events:pos",
+        at=datetime.now(UTC),
+    )
+
+
+async def test_overdue_is_what_nobody_has_decided_and_what_has_not_come_to_nothing(
+    owner: Session, gateways: Pool, merchant: str
+) -> None:
+    now = datetime.now(UTC)
+    for status in FINAL:
+        await payment(owner, merchant, status=status)
+    await payment(owner, merchant, ago_s=None)
+    await payment(owner, merchant, ago_s=-60)
+    await payment(owner, merchant, kept_at=now, status="authorized")
+    await payment(owner, merchant, reversed_at=now, status="authorized")
+    found = [await payment(owner, merchant, ago_s=60 - number) for number in range(3)]
+    late = await payment(owner, merchant, ago_s=1, status="authorized")
+    desk = PgPointOfSale(gateways)
+    assert [one.payment_id for one in await desk.overdue(grace_s=10, count=10)] == found
+    assert [one.payment_id for one in await desk.overdue(grace_s=0, count=10)] == [*found, late]
+    assert [one.payment_id for one in await desk.overdue(grace_s=0, count=2)] == found[:2]
+
+    first = await desk.reverse(marking(found[0], merchant))
+    assert (first.mark, first.is_new) == (Mark.REVERSED, True)
+    again = await desk.reverse(marking(found[0], merchant))
+    assert (again.mark, again.is_new) == (Mark.REVERSED, False)
+    assert found[0] not in [one.payment_id for one in await desk.overdue(grace_s=0, count=10)]
+
+
+@pytest.mark.parametrize("status", FINAL)
+async def test_what_has_come_to_nothing_is_found_again_when_evidence_says_it_has_not(
+    owner: Session, gateways: Pool, merchant: str, status: str
+) -> None:
+    one, desk = await payment(owner, merchant, status=status), PgPointOfSale(gateways)
+    assert (await desk.reverse(marking(one, merchant))).mark is None
+    await owner.execute("UPDATE payments SET status = 'authorized' WHERE id = $1", one)
+    assert [found.payment_id for found in await desk.overdue(grace_s=0, count=10)] == [one]
+    assert (await desk.reverse(marking(one, merchant))).mark is Mark.REVERSED
+
+
+async def test_before_its_time_nothing_is_reversed_and_it_is_told_how_long_that_is(
+    owner: Session, gateways: Pool, merchant: str
+) -> None:
+    one = await payment(owner, merchant, ago_s=-60)
+    found = await PgPointOfSale(gateways).reverse(marking(one, merchant))
+    assert (found.mark, found.is_new) == (None, False)
+    assert 30 < found.left_s <= 60
+
+
+async def test_the_mark_is_one_or_the_other_by_law_of_the_database(owner: Session, merchant: str) -> None:
+    now = datetime.now(UTC)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await payment(owner, merchant, kept_at=now, reversed_at=now)
+
+
+@pytest.mark.parametrize("role", [Role.COMMITTER, Role.READER])
+async def test_nobody_else_may_decide(settings: Settings, role: Role, merchant: str) -> None:
+    async with session(settings, role, application_name="test") as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("SELECT decide_pos($1, false, 0, now(), $1, $1, '')", merchant)
+
+
+async def test_the_sweep_finds_its_few_among_many_by_their_index(owner: Session, merchant: str) -> None:
+    await owner.execute(
+        """INSERT INTO payments (id, merchant_id, idempotency_key, order_id, amount, currency, capture, method,
+            metadata, status, psp, reverse_at, kept_at)
+        SELECT gen_random_uuid(), $1, n::text, n::text, 1, 'EUR', 'manual', '{"type": "token"}', '{}', 'authorized',
+            'sim', now(), now() FROM generate_series(1, 5000) AS n""",
+        merchant,
+    )
+    body = await owner.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'find_overdue_pos'")
+    plan = await owner.fetch("EXPLAIN " + body.replace("grace_s", "1").replace("LIMIT count", "LIMIT 100"))
+    assert "payments_to_reverse" in str(plan), plan
+
+
+@pytest.mark.parametrize("is_pos", [True, False])
+async def test_evidence_goes_by_the_lane_by_which_its_command_came(
+    owner: Session, gateways: Pool, merchant: str, is_pos: bool
+) -> None:
+    order = PspOrder(
+        operation_id=rows.new_id(),
+        payment_id=rows.new_id(),
+        merchant_id=merchant,
+        psp="sim",
+        kind=OperationKind.AUTHORIZE,
+        money=Money(amount=1000, currency="EUR"),
+        method=Method.TOKEN,
+        token="tok_approve",
+    )
+    lane = pos_lane if is_pos else str
+    row = rows.message(stream=lane(commands_stream("sim")), type=CommandKind.SUBMIT, body=encode_order(order))
+    await rows.insert(owner, "outbox", row)
+    command = GatewayCommand(ref=str(row["id"]), kind=CommandKind.SUBMIT, order=order)
+    attempts = PgAttempts(gateways, gateway="g", send_within_s=5, call_deadline_s=10, partitions=32)
+    ended = Conclusion(command=command, attempt_id=None, answer=APPROVED, evidence_id=rows.new_id())
+    [pointer] = await attempts.conclude([ended])
+    assert isinstance(pointer, Pointer)
+    assert pointer.stream == lane(events_stream(partition_of(pointer.merchant, 32)))
