@@ -7,13 +7,17 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import click
+import uuid_utils
 
+from paynode.cli.actor import actor_option
 from paynode.cli.answering import output_option, print_json, print_table, run
-from paynode.config import Settings
+from paynode.config import Settings, with_development
 from paynode.domain import ids
 from paynode.domain.dead_letters import instant
+from paynode.domain.psp import Outcome
 from paynode.domain.tracing import PaymentInFull, Step
-from paynode.storage.postgres import Role, pool
+from paynode.storage import resolving
+from paynode.storage.postgres import Role, pool, session
 from paynode.storage.tracing import PgTracing
 
 Found = TypeVar("Found")
@@ -38,7 +42,7 @@ class _PaymentId(click.ParamType[str]):
 
 @click.group()
 def payments() -> None:
-    """Look at one payment; reads and changes nothing."""
+    """Look at one payment, or end a doubt about it."""
 
 
 @payments.command()
@@ -73,6 +77,54 @@ def trace(payment: str, output: str) -> None:
         ("at", "what", "operation", "detail"),
         [(_moment(step), step.what, _short(step.operation_id), _detail(step.detail)) for step in steps],
     )
+
+
+# What an operator may know: the PSP's own word, on paper or by telephone.
+_OUTCOMES: Final = {
+    "approved": Outcome.APPROVED,
+    "declined": Outcome.DECLINED,
+    "absent": Outcome.ABSENT,
+}
+
+
+@payments.command()
+@click.argument("payment", type=_PaymentId(), metavar="ID")
+@click.option("--outcome", type=click.Choice(sorted(_OUTCOMES)), required=True, help="What the PSP did.")
+@click.option("--operation", help="Which operation, when several are in doubt; a UUID of `payments show`.")
+@click.option("--reference", help="The PSP's reference of what it did; a success needs it.")
+@click.option("--note", required=True, help="How you know; stands in the audit log.")
+@actor_option
+def resolve(payment: str, outcome: str, operation: str | None, reference: str | None, note: str, actor: str) -> None:
+    """End the doubt about an operation whose outcome is unknown or under review.
+
+    What you say is evidence like a PSP's: it is booked by the payment's actor, and later evidence that contradicts it
+    puts the payment under review. Nothing is edited.
+    """
+    if outcome == "approved" and not reference:
+        raise click.UsageError("a success needs --reference: the books name it")
+
+    async def tell(settings: Settings) -> resolving.Doubted:
+        async with session(with_development(settings), Role.OWNER, application_name=_NAME) as connection:
+            found = await resolving.doubted(connection, payment)
+            meant = [one for one in found if operation in (None, one.id)]
+            if len(meant) != 1:
+                names = ", ".join(f"{one.kind} {one.id}" for one in found) or "none"
+                raise click.ClickException(f"say --operation; in doubt: {names}")
+            [one] = meant
+            await resolving.resolve(
+                connection,
+                one,
+                _OUTCOMES[outcome],
+                reference=reference,
+                actor=actor,
+                note=note,
+                event_id=str(uuid_utils.uuid7()),
+                partitions=settings.streams.partitions,
+            )
+            return one
+
+    told = run(tell)
+    click.echo(f"{told.kind} {told.id} is {outcome}: its actor has been told")
 
 
 def _look(look: Callable[[PgTracing], Coroutine[Any, Any, Found]]) -> Found:

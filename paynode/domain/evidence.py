@@ -37,8 +37,8 @@ _WITHOUT_AMOUNT: Final = (OperationKind.VOID, OperationKind.CANCEL)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """`not_sent_tries_max`: calls of each PSP that provably never left before an operation is given up as failed.
-    `doubts_max`: calls that ended in doubt before people must look. `is_unwanted`: nobody waits for it any more, so that
-    what was not sent need not be.
+    `doubts_max`: calls that ended in doubt before people must look. `is_unwanted`: nobody waits for it any more, so
+    that what was not sent need not be.
     """
 
     not_sent_tries_max: int

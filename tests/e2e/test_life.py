@@ -18,6 +18,7 @@ from paynode.cli.main import main
 from paynode.embedded.servers import Running
 from tests.e2e.living import Life, uuid_of
 from tests.support.installation import Installation, Reply, shared_by_tests, token
+from tests.support.verbs import paynode
 from tests.support.waiting import wait_until
 
 
@@ -206,6 +207,26 @@ async def test_while_an_outcome_is_unknown_its_rivals_are_refused_and_the_money_
     await life.faults()
     await life.until(payment, "captured", amount_refunded=4000, refund_status="partial")
     assert (await life.ask(payment, "refunds", {"amount": 1000})).json["status"] == "succeeded"
+    await life.agrees()
+
+
+async def test_an_operator_ends_a_doubt_that_nobody_else_can(life: Life) -> None:
+    payment = await life.captured(10_000)
+    before = await life.wallet()
+    # It never arrives, and no question gets an answer.
+    await life.faults(hang_before=1, inquiry_error=1, only=["refund", "inquiry"])
+    refund = (await life.ask(payment, "refunds", {"amount": 4000}, prefer="")).json["id"]
+    await life.until_refund(payment, refund, "unknown")
+    settings = life.installation.settings
+    said = await paynode(settings, "payments", "resolve", payment, "--outcome", "approved", "--note", "they say so")
+    assert (said.code, "--reference" in said.err) == (2, True)
+    said = await paynode(settings, "payments", "resolve", payment, "--outcome", "declined", "--note", "ticket 7")
+    assert said.code == 0, said.err
+    await life.until_refund(payment, refund, "failed")
+    assert await life.wallet() == before
+    [audit] = await life.installation.rows("SELECT action, note FROM audit_log WHERE subject = $1", payment)
+    assert tuple(audit) == ("payment.resolve", "ticket 7")
+    await life.faults()
     await life.agrees()
 
 

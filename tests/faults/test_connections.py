@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import pytest
 
 from paynode.storage.postgres import Session
 from tests.faults.running import pay_until, start, until_quiet
@@ -25,6 +26,7 @@ def lost_either_way(pattern: bytes, share: float, name: str = "") -> list[Fault]
     ]
 
 
+@pytest.mark.long
 async def test_commits_that_are_cut_off_are_settled_and_nothing_is_lost_or_doubled(
     bare: Installation, to_database: Proxy
 ) -> None:
@@ -72,6 +74,7 @@ async def test_statements_that_are_cut_off_are_looked_up_or_found_again(bare: In
 WORDS = {"XADD": 0.05, "XREADGROUP": 0.05, "XACK": 0.15}
 
 
+@pytest.mark.long
 async def test_replies_of_redis_that_are_cut_off_lose_and_double_nothing(bare: Installation, to_redis: Proxy) -> None:
     merchants, history = await bare.merchants(10), History()
     await start(bare, "psp-sim")
@@ -104,6 +107,7 @@ async def test_redis_may_fall_silent_under_load(bare: Installation, to_redis: Pr
     await check_laws(bare, history.accepted)
 
 
+@pytest.mark.long
 async def test_the_committers_sessions_may_be_ended_in_mid_transaction_again_and_again(
     bare: Installation, owner: Session
 ) -> None:

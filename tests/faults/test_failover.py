@@ -50,7 +50,13 @@ async def own(a_pair: Pair, redis_url: str, tmp_path: Path) -> AsyncIterator[Ins
         yield installation
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "falls silent"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(signal.SIGKILL, id="dies"),
+        pytest.param(signal.SIGSTOP, id="falls silent", marks=pytest.mark.long),
+    ],
+)
 async def test_a_promoted_standby_is_found_and_nothing_acknowledged_is_lost(
     own: Installation, a_pair: Pair, fault: signal.Signals
 ) -> None:

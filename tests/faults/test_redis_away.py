@@ -118,7 +118,7 @@ async def test_every_process_may_be_started_while_redis_is_away(bare: Installati
     await check_laws(bare, history.accepted)
 
 
-@pytest.mark.parametrize("is_away", [False, True])
+@pytest.mark.parametrize("is_away", [pytest.param(False, marks=pytest.mark.long), True])
 async def test_gateways_killed_in_their_calls_charge_nobody_twice(
     bare: Installation, to_redis: Proxy, is_away: bool
 ) -> None:

@@ -157,6 +157,7 @@ async def cluster() -> AsyncIterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.long
 async def test_nodes_of_a_cluster_may_be_replaced_or_gone_for_a_while(
     settings: Settings, cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ async def test_a_stopped_owner_is_replaced_when_its_lease_has_ended_and_has_not_
     await until_fair(owner, 2)
 
 
+@pytest.mark.long
 async def test_a_worker_whose_presence_is_cut_goes_on(patient: Installation, owner: Session) -> None:
     merchants, history = await patient.merchants(20), History()
     await start(patient, "psp-sim", "serve", "scheduler", "worker", MERCHANTS)

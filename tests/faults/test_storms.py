@@ -115,6 +115,7 @@ async def have_wallets(owner: Session, count: int) -> bool:
     return bool(await owner.fetchval("SELECT count(*) FROM wallets") == count)
 
 
+@pytest.mark.long
 async def test_a_storm_of_serialization_failures_slows_and_condemns_nobody(bare: Installation, owner: Session) -> None:
     merchants = await bare.merchants(10)
     await owner.execute(

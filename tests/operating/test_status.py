@@ -18,6 +18,7 @@ import anyio
 import pytest
 
 from paynode.config import Settings
+from paynode.domain.guarding import CALL_KINDS
 from paynode.storage.postgres import Session
 from paynode.streams.client import Redis
 from tests.operating.letters import EVENTS, die, message, park
@@ -68,7 +69,7 @@ async def test_with_everything_up_it_shows_who_does_what(installation: Installat
     assert {one["owner"] for one in found["partitions"]} == {worker["id"]}
     assert all(one["epoch"] >= 1 and one["pending"] is not None for one in found["partitions"])
     assert (gateway["id"], gateway["psp"], gateway["silent_ms"]) == (worker["id"], "sim", 0)
-    assert gateway["breakers"] == {"sale": "closed", "inquiry": "closed"}
+    assert gateway["breakers"] == dict.fromkeys(CALL_KINDS, "closed")
     assert (psp["psp"], psp["in_doubt"], psp["lag"]) == ("sim", 0, 0)
     assert found["dead_letters"] == {"total": 0, "by_reason": {}}
     assert (found["unknown"], found["parked"], found["suspects"]) == (0, 0, 0)

@@ -253,7 +253,7 @@ STOPPED_AT_ONCE = Scenario(
 COMMITS_CUT = Scenario(id="P3", name="commits cut", act=commits_cut, lasts_s=2, takes=frozenset({"line"}))
 ACCEPTING_CUT = Scenario(id="P3", name="accepting cut", act=accepting_cut, takes=frozenset({"line"}))
 USED_UP = Scenario(id="P7", name="connections used up", act=connections_used_up, takes=_DATABASE)
-LOCKS_CROSSED = Scenario(id="P8", name="locks crossed", act=locks_crossed, lasts_s=3, takes=frozenset({"line"}))
+LOCKS_CROSSED = Scenario(id="P8", name="locks crossed", act=locks_crossed, lasts_s=3, takes=_DATABASE | {"line"})
 _LINE = frozenset({"line"})
 SILENCE = Scenario(
     id="N1",

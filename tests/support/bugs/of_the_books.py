@@ -10,7 +10,7 @@ import anyio
 
 from paynode.actors.relay import Relay
 from paynode.domain.batch import Batch, Lease
-from paynode.domain.road import Entry, Pointer
+from paynode.domain.road import Entry, Pointer, place_of
 from paynode.storage import batch_rows, books
 from paynode.storage.books import PgBooks
 from paynode.storage.leases import PgLeases
@@ -90,8 +90,9 @@ def dead_letter_by_deliveries() -> None:
             return [await judged(self, entry) for entry in entries]
 
         async def judged(self: Any, entry: Entry) -> Entry:
-            member = self._member
-            [known] = await self._commands.xpending_range(member.stream, member.group, entry.id, entry.id, 1) or [{}]
+            is_pos, number = place_of(entry.id)
+            member = (self._pos if is_pos else self._ordinary).member
+            [known] = await self._commands.xpending_range(member.stream, member.group, number, number, 1) or [{}]
             is_condemned = known.get("times_delivered", 0) >= _DELIVERIES_MAX
             return replace(entry, fields={"poison": "delivered too often"}) if is_condemned else entry
 

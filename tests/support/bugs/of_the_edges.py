@@ -13,6 +13,7 @@ from aiohttp import web
 
 from paynode.domain.accepting import Accepted, NewPayment, Verdict
 from paynode.domain.errors import IdempotencyKeyReused, Transient, Unavailable
+from paynode.domain.payment import PspOrder
 from paynode.domain.psp import Answer, Outcome, PspRequest
 from paynode.http.acceptor import Acceptor
 from paynode.http.authentication import Doorman
@@ -28,8 +29,8 @@ def resend_after_time_out() -> None:
     """No answer is taken for "not sent", and the next try is a new charge to the PSP."""
 
     def make(send: Method) -> Method:
-        async def hasty(self: Any, request: PspRequest, **instants: float) -> Answer:
-            answer: Answer = await send(self, replace(request, idempotency_key=str(uuid4())), **instants)
+        async def hasty(self: Any, order: PspOrder, request: PspRequest, **instants: float) -> Answer:
+            answer: Answer = await send(self, order, replace(request, idempotency_key=str(uuid4())), **instants)
             return replace(answer, outcome=Outcome.NOT_SENT) if answer.outcome is Outcome.UNKNOWN else answer
 
         return hasty
