@@ -41,7 +41,7 @@ pip_install() { # pip_install PYTHON ARGUMENT... : into .venv, by its own pip or
 }
 
 fingerprint() { # fingerprint NAME : what an environment was made from
-    { .venv/bin/python -VV; cat "requirements/$1.txt" pyproject.toml; } | sha256sum
+    { .venv/bin/python -VV; cat requirements/"$1"*.txt pyproject.toml; } | sha256sum
 }
 
 is_usable() { # one that was moved here is not: its programs still name the old place
@@ -51,6 +51,12 @@ is_usable() { # one that was moved here is not: its programs still name the old 
 
 is_installed() { # is_installed NAME
     is_usable && [ "$(fingerprint "$1")" = "$(cat ".venv/.installed-$1" 2>/dev/null)" ]
+}
+
+install_sources() { # install_sources PYTHON NAME : what is published as source alone, if NAME has such
+    [ ! -e "requirements/$2-sources.txt" ] ||
+        pip_install "$1" --require-hashes --no-deps --no-build-isolation --no-binary :all: \
+            --requirement "requirements/$2-sources.txt"
 }
 
 prepare_environment() { # prepare_environment NAME, in the root of the repository
@@ -67,6 +73,7 @@ prepare_environment() { # prepare_environment NAME, in the root of the repositor
         fi
         say "installing requirements/$name.txt"
         pip_install "$python" --require-hashes --only-binary :all: --requirement "requirements/$name.txt" &&
+            install_sources "$python" "$name" &&
             pip_install "$python" --no-deps --no-build-isolation --no-index --editable . &&
             fingerprint "$name" >".venv/.installed-$name"
     ) 9<pyproject.toml
