@@ -107,6 +107,7 @@ class Dispatcher:
         self._backoff = backoff
         self._in_hand: dict[str, str] = {}  # rows, each with the entry by which it came
         self._not_begun: list[Delivery] = []
+        self._survived: set[str] = set()  # suspects whose last try is over and still counted
         # As many as there are hands: each waits for one conclusion.
         self._endings: Grouper[_Ended, Poison | None] = Grouper(
             self._end, group_size_max=hands, waiting_max=all_hands(hands)
@@ -141,6 +142,7 @@ class Dispatcher:
             entries = [one.entry.id for one in self._not_begun if row_of(one.entry.id) is None]
             if entries:
                 await self._feed.acknowledge(entries)
+            await self._clear_late()
             await self._feed.leave()  # which lets go of rows that were taken and not begun
         except Transient as error:
             self._observer.dispatch_failed(self._psp, error)
@@ -158,34 +160,41 @@ class Dispatcher:
                     entries += await self._feed.reclaim(idle_ms=self._reclaim_idle_ms, count=self._hands)
                 if entries:
                     await self._bring(entries, queues)
+                await self._clear_late()
                 self._backoff.reset()
             except Transient as error:
                 self._observer.dispatch_failed(self._psp, error)
                 await self._backoff.pause()
 
     async def _bring(self, entries: Sequence[Entry], queues: _Queues) -> None:
-        refs = [entry.ref for entry in entries if entry.ref is not None and entry.ref not in self._in_hand]
+        # As it is now: what ends while the rows are read has not been looked for.
+        in_hand = dict(self._in_hand)
+        refs = [entry.ref for entry in entries if entry.ref is not None and entry.ref not in in_hand]
         found = await self._commands.read(self._feed.stream, refs) if refs else {}
-        gone, unreadable = [], []
+        gone, unreadable, deliveries = [], [], []
         for entry in entries:
-            if entry.ref is not None and entry.ref in self._in_hand:
-                if self._in_hand[entry.ref] != entry.id:
+            if entry.ref is not None and entry.ref in in_hand:
+                if in_hand[entry.ref] != entry.id:
                     gone.append(entry.id)  # a second pointer to the same row: the first one brings it to its end
                 continue
             match found.get(entry.ref) if entry.ref is not None else None:
                 case GatewayCommand() as command:
-                    await self._queue(Delivery(entry, command), queues)
+                    # In hand before anything waits: from now on it is renewed, and nobody takes it for forgotten.
+                    in_hand[command.ref] = self._in_hand[command.ref] = entry.id
+                    deliveries.append(Delivery(entry, command))
                 case Unreadable() as what:
                     unreadable.append((entry, what))
                     gone.append(entry.id)
                 case None:
                     gone.append(entry.id)  # concluded already, trimmed away, another stream's, or no pointer of ours
+        # New charges last: only they come so fast that the queue is full, and the others need not stand behind them.
+        for delivery in sorted(deliveries, key=lambda one: _is_charge(one.command)):
+            await self._queue(delivery, queues)
         await self._suspicion.bury_unreadable(self._feed.stream, unreadable)
         if gone:
             await self._feed.acknowledge(gone)
 
     async def _queue(self, delivery: Delivery, queues: _Queues) -> None:
-        self._in_hand[delivery.command.ref] = delivery.entry.id
         if not self._suspicion.falls_on(delivery.entry):
             await (queues.charges if _is_charge(delivery.command) else queues.others).send(delivery)
             return
@@ -222,13 +231,13 @@ class Dispatcher:
     async def _try(self, delivery: Delivery) -> None:
         """Perform a command over which processes may have died, unless too many have."""
         command, stream = delivery.command, self._feed.stream
+        if command.ref in self._survived:
+            await self._clear(command.ref)
         if await self._suspicion.count(stream, command.ref) is not None:
             try:
                 await self._perform(delivery)
             finally:
-                # Also while everything is being cancelled: that we live clears it.
-                with anyio.move_on_after(_CLEAR_S, shield=True):
-                    await self._suspicion.clear(stream, command.ref)
+                await self._clear_now(command.ref)
             return
         attempt = await self._attempts.find(command.order.operation_id)
         if attempt is None:
@@ -236,6 +245,24 @@ class Dispatcher:
             await self._feed.acknowledge([delivery.entry.id])
         else:
             await self._conclude_one(delivery, self._suspicion.settle(command, attempt))
+
+    async def _clear_now(self, ref: str) -> None:
+        """Take a try back, also while everything is being cancelled: that we live clears it. If not now, then later."""
+        self._survived.add(ref)
+        with anyio.move_on_after(_CLEAR_S, shield=True):
+            try:
+                await self._clear(ref)
+            except Transient as error:
+                self._observer.dispatch_failed(self._psp, error)
+
+    async def _clear_late(self) -> None:
+        """Take back the tries that could not be before. Not of what is in hand: its next try may be counted by now."""
+        for ref in self._survived - self._in_hand.keys():
+            await self._clear(ref)
+
+    async def _clear(self, ref: str) -> None:
+        await self._suspicion.clear(self._feed.stream, ref)
+        self._survived.discard(ref)
 
     async def _conclude_one(self, delivery: Delivery, end: Conclusion | Postponed | None) -> None:
         match end:

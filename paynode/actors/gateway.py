@@ -8,11 +8,12 @@ Whatever breaks in between leaves an open attempt, and an open attempt ends as `
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from paynode.actors.screening import UNSCREENED
 from paynode.domain.attempts import Attempt, Claim, Conclusion, GatewayCommand, Postponed, Turn
@@ -22,11 +23,17 @@ from paynode.domain.psp import Answer, Capabilities, Outcome, PspRequest
 from paynode.domain.road import Pointer
 from paynode.domain.screening import REJECTED_REASON, Screened, Verdict
 
+# Nothing more is to come of these but news.
+_FINAL: Final = (Outcome.APPROVED, Outcome.DECLINED, Outcome.EXPIRED, Outcome.REVERSED)
+
+_NOT_FOUND: Final = Answer(outcome=Outcome.UNKNOWN, reason="not_found")
+_ABSENT: Final = replace(_NOT_FOUND, outcome=Outcome.ABSENT)
+
 
 class Psp(Protocol):
     """A PSP behind its guards. Nothing here raises: every error is an Answer. Whoever calls it has waited for its turn.
 
-    `send_by` and `deadline` are instants of `time.monotonic()`.
+    `send_by` and `deadline` are instants of `time.monotonic()`. Who asks may be told to wait after all: a Turn.
     """
 
     @property
@@ -37,7 +44,7 @@ class Psp(Protocol):
     ) -> AbstractAsyncContextManager[Turn]: ...
     def turn_to_ask(self) -> AbstractAsyncContextManager[Turn]: ...
     async def send(self, order: PspOrder, request: PspRequest, *, send_by: float, deadline: float) -> Answer: ...
-    async def find(self, order: PspOrder, *, deadline: float) -> Answer | None: ...
+    async def find(self, order: PspOrder, *, deadline: float) -> Answer | Turn | None: ...
 
 
 class Attempts(Protocol):
@@ -45,7 +52,7 @@ class Attempts(Protocol):
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[bool]: ...
     async def find(self, operation_id: str) -> Attempt | None: ...
-    async def claim_resend(self, attempt_id: str) -> bool: ...
+    async def claim_resend(self, attempt_id: str, *, idempotent_for_s: float) -> bool: ...
     async def conclude(self, conclusions: Sequence[Conclusion]) -> Sequence[Pointer]: ...
 
 
@@ -76,6 +83,8 @@ class PspActor:
         now_ms: Callable[[], int],
         is_urgent: bool = False,
         screening: Screening = UNSCREENED,
+        pending_inquiry_s: float = 600.0,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._psp = psp
         self._screening = screening
@@ -86,6 +95,8 @@ class PspActor:
         self._call_deadline_s = call_deadline_s
         self._now_ms = now_ms
         self._is_urgent = is_urgent
+        self._pending_inquiry_s = pending_inquiry_s
+        self._chance = chance
 
     async def perform(self, command: GatewayCommand) -> Conclusion | Postponed | None:
         """Do what the command asks; None when another process is at it and its deadline must be waited for.
@@ -118,8 +129,7 @@ class PspActor:
         attempt_id = self._new_id()
         request = self._psp.prepare(command.order)
         # Counted from before the claim: the database's clock starts later, so we give up first.
-        send_by, deadline = self._instants()
-        send_by = min(send_by, time.monotonic() + self._left_ms(command.order) / 1000)
+        send_by, deadline = self._instants(command.order)
         if not await self._claims.submit(Claim(attempt_id=attempt_id, command=command, request=request)):
             return await self._not_claimed(command, screened)
         if refusal:
@@ -158,18 +168,33 @@ class PspActor:
                 return self._postponed(command, turn.pause_s)
             return await self._ask(command, attempt)
 
-    async def _ask(self, command: GatewayCommand, attempt: Attempt) -> Conclusion | None:
-        _, deadline = self._instants()
+    async def _ask(self, command: GatewayCommand, attempt: Attempt) -> Conclusion | Postponed | None:
+        _, deadline = self._instants(command.order)
         # Of a charge the PSP may know its own name only, which it told when it was sent.
         order = replace(command.order, charge_reference=command.order.charge_reference or attempt.reference)
         answer = await self._psp.find(order, deadline=deadline)
+        if isinstance(answer, Turn):
+            # What our own guards refuse says nothing about the operation.
+            return self._postponed(command, self._pending_inquiry_s if answer.pause_s is None else answer.pause_s)
         if attempt.outcome is not Outcome.UNKNOWN:
-            # Somebody asked although nothing is in doubt (a customer came back): only news counts.
-            is_news = answer is not None and answer.outcome is not Outcome.UNKNOWN
-            return self._conclusion(command, attempt.id, answer if is_news else None, Source.INQUIRY)
+            return self._told(command, attempt, answer)
         if answer is None:
             answer = await self._not_found(command.order, attempt)
         return None if answer is None else self._conclusion(command, attempt.id, answer, Source.INQUIRY)
+
+    def _told(self, command: GatewayCommand, attempt: Attempt, answer: Answer | None) -> Conclusion | Postponed:
+        """What an answer means to an attempt that is not in doubt: only news counts.
+
+        Without news the command of an open page stays: with it would go the question, and nobody would put it again.
+        """
+        if answer is not None and answer.outcome is not Outcome.UNKNOWN:
+            return self._conclusion(command, attempt.id, answer, Source.INQUIRY)
+        if attempt.outcome in _FINAL:
+            return self._conclusion(command, attempt.id, None, Source.INQUIRY)  # a customer came back
+        if attempt.outcome is Outcome.ABSENT:
+            # Told again, so that whoever still waits for it (its page was known to be open) decides whether to ask on.
+            return self._conclusion(command, attempt.id, _ABSENT, Source.INQUIRY)
+        return self._postponed(command, self._pending_inquiry_s * (0.8 + 0.4 * self._chance()))
 
     async def _not_found(self, order: PspOrder, attempt: Attempt) -> Answer | None:
         """The PSP never saw it: the stored bytes once more, with the same key, while it recognises that key.
@@ -181,17 +206,25 @@ class PspActor:
         can = self._psp.capabilities
         if attempt.age_ms < can.idempotent_for_s * 1000 and self._left_ms(order) > 0:
             return await self._send_again(order, attempt)
-        has_settled = attempt.sent_ms >= can.settle_s * 1000
-        return Answer(outcome=Outcome.ABSENT if has_settled else Outcome.UNKNOWN, reason="not_found")
+        # Read again: while the PSP was asked, somebody may have begun to send.
+        now = await self._attempts.find(order.operation_id)
+        if now is None or now.outcome is not Outcome.UNKNOWN or now.sent_ms < attempt.sent_ms:
+            return None
+        has_settled = now.is_past_deadline and now.sent_ms >= can.settle_s * 1000
+        return _ABSENT if has_settled else _NOT_FOUND
 
     async def _send_again(self, order: PspOrder, attempt: Attempt) -> Answer | None:
-        """None when another process is at it. To conclude "not found" now would end the command under its feet: its
+        """None when another process may be at it. To conclude "not found" now would end the command under its feet: its
         answer would be thrown away, and a third could begin to send. An answer that is not definite leaves the doubt
         as it was.
         """
-        send_by, deadline = self._instants()
-        if not await self._attempts.claim_resend(attempt.id):
-            return None
+        send_by, deadline = self._instants(order)
+        idempotent_for_s = self._psp.capabilities.idempotent_for_s
+        if not await self._attempts.claim_resend(attempt.id, idempotent_for_s=idempotent_for_s):
+            now = await self._attempts.find(order.operation_id)
+            is_left = now is not None and now.outcome is Outcome.UNKNOWN and now.is_past_deadline
+            # Past its deadline nobody is at it: it may not be sent any more, and the doubt is as it was.
+            return _NOT_FOUND if is_left else None
         answer = await self._psp.send(order, attempt.request, send_by=send_by, deadline=deadline)
         if answer.outcome is Outcome.NOT_SENT:
             return Answer(outcome=Outcome.UNKNOWN, reason=f"not_sent_again: {answer.reason}")
@@ -208,9 +241,11 @@ class PspActor:
         left_s = self._left_ms(command.order) / 1000
         return Postponed(command=command, pause_s=min(pause_s, left_s) if left_s > 0 else pause_s)
 
-    def _instants(self) -> tuple[float, float]:
+    def _instants(self, order: PspOrder) -> tuple[float, float]:
+        """Until when it may leave, which is never after its payment is given up, and until when it may be answered."""
         now = time.monotonic()
-        return now + self._send_within_s, now + self._send_within_s + self._call_deadline_s
+        send_within_s = min(self._send_within_s, self._left_ms(order) / 1000)
+        return now + send_within_s, now + self._send_within_s + self._call_deadline_s
 
     def _conclusion(
         self,

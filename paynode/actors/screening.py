@@ -177,16 +177,18 @@ class Rescreening:
         Once the check says nothing it is not back yet. The next sweep begins with another charge, so that one which it
         cannot answer holds up nobody.
         """
-        page = await self._debts.owed(self._rules.sweep_size)
+        page, is_less = await self._debts.owed(self._rules.sweep_size), False
         for owed in page:
             judgement = await self._check.ask(owed.question)
             if judgement.opinion is Opinion.OUT:
                 await self._debts.postpone(owed.question.operation_id)
                 return False
-            await self._settle(owed.question, judgement)
-        return len(page) == self._rules.sweep_size
+            if await self._settle(owed.question, judgement) is not Settled.DEFERRED:
+                is_less = True
+        # A page that is owed as before is not asked about again at once.
+        return is_less and len(page) == self._rules.sweep_size
 
-    async def _settle(self, question: Question, judgement: Judgement) -> None:
+    async def _settle(self, question: Question, judgement: Judgement) -> Settled:
         settled = await self._debts.settle(
             question,
             judgement,
@@ -195,6 +197,7 @@ class Rescreening:
             giving_back_id=self._new_id() if self._rules.gives_back else None,
         )
         self._observer.screening_settled(question, settled)
+        return settled
 
 
 def late_rejection(question: Question, *, event_id: str) -> Fact:

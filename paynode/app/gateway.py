@@ -96,6 +96,7 @@ class _House:
                 now_ms=now_ms,
                 is_urgent=is_urgent,
                 screening=self.screening,
+                pending_inquiry_s=gateway.pending_inquiry_s,
             ),
             self.ways.road,
             self._suspicion(rows),

@@ -67,4 +67,9 @@ async def _check_of(settings: Settings, observer: Observer, stack: AsyncExitStac
 
 
 def _screenings_of(settings: Settings, database: Pool) -> PgScreenings:
-    return PgScreenings(database, salt=settings.fraud.salt, partitions=settings.streams.partitions)
+    return PgScreenings(
+        database,
+        salt=settings.fraud.salt,
+        partitions=settings.streams.partitions,
+        payment_deadline_s=settings.http.payment_deadline_s,
+    )

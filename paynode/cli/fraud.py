@@ -113,7 +113,12 @@ def _decide(opinion: Opinion, payments: Sequence[str], note: str, actor: str, ou
 
     async def decide(settings: Settings) -> list[tuple[str, Settled]]:
         async with pool(settings, Role.GATEWAY, application_name=_NAME, size=1) as connections:
-            desk = PgScreenings(connections, salt="", partitions=settings.streams.partitions)
+            desk = PgScreenings(
+                connections,
+                salt="",
+                partitions=settings.streams.partitions,
+                payment_deadline_s=settings.http.payment_deadline_s,
+            )
             return [
                 (one, await desk.decide(one, opinion, actor=actor, note=note, command_id=str(uuid_utils.uuid7())))
                 for one in dict.fromkeys(payments)

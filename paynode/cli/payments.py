@@ -95,7 +95,7 @@ _OUTCOMES: Final = {
 @click.option("--note", required=True, help="How you know; stands in the audit log.")
 @actor_option
 def resolve(payment: str, outcome: str, operation: str | None, reference: str | None, note: str, actor: str) -> None:
-    """End the doubt about an operation whose outcome is unknown or under review.
+    """End the doubt about an operation whose outcome is unknown or under review, or that is pending and never ends.
 
     What you say is evidence like a PSP's: it is booked by the payment's actor, and later evidence that contradicts it
     puts the payment under review. Nothing is edited.

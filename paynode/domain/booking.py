@@ -209,14 +209,21 @@ def order_of(payment: Payment, operation: Operation) -> PspOrder:
 def _reversal(payment: Payment, around: Surroundings) -> Operation | None:
     """What undoes an authorization that nobody waits for; None while there is none, or when it was undone before."""
     is_authorized = payment.charge.state is OperationState.APPROVED
-    is_undone = any(one.origin is Origin.REVERSAL for one in payment.operations)
+    is_undone = any(one.origin is not Origin.REQUEST for one in payment.operations)
     if not payment.is_reversed or not is_authorized or is_undone or payment.amounts.captured:
         return None
     return giving_back(payment, Origin.REVERSAL, around.new_id())
 
 
 def _decided(request: Request, payment: Payment, refusal: Refusal | None = None) -> Effects:
-    return Effects(claim=request.id, decided=Decided(request_id=request.id, refusal=refusal, version=payment.version))
+    # The payment as it was: its version is compared all the same. A mark at a point of sale is written beside the
+    # actor, and a refusal that had not seen it must not stand.
+    return Effects(
+        claim=request.id,
+        decided=Decided(request_id=request.id, refusal=refusal, version=payment.version),
+        payment=payment,
+        base_version=payment.version,
+    )
 
 
 def _issued(payment: Payment, commands: Sequence[Command], around: Surroundings) -> tuple[IssuedCommand, ...]:

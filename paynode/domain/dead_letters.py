@@ -41,7 +41,7 @@ WHY_NOT: Final[Mapping[Resolution, str]] = {
     Resolution.NOT_FOUND: "there is no such dead letter",
     Resolution.RESOLVED_ALREADY: "it was requeued or discarded before",
     Resolution.NOTHING_TO_REQUEUE: "it never was a message of ours or of a known publisher: it can only be discarded",
-    Resolution.OPERATION_OPEN: "its operation is open and would never end without it: requeue it",
+    Resolution.OPERATION_OPEN: "what it is about is open and would never end without it: requeue it",
     Resolution.EVIDENCE_OF_MONEY: "it may say that money moved: mend what keeps it from being read and requeue it",
 }
 

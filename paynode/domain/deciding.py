@@ -118,7 +118,8 @@ def _commands(after: Payment, fact: Fact, policy: Policy) -> tuple[Command, ...]
         case Outcome.NOT_SENT, OperationState.NEW:
             psps = max(len(after.route), 1) if operation.is_charge else 1
             return (_command(CommandKind.SUBMIT, operation, policy.retry_delay_ms(count, psps)),)
-        case Outcome.PENDING, OperationState.PENDING:
+        case ((Outcome.PENDING | Outcome.UNKNOWN | Outcome.ABSENT), OperationState.PENDING):
+            # It was promised, whatever a later question came to: somebody must go on asking.
             return (_command(CommandKind.INQUIRE, operation, policy.pending_inquiry_ms),)
         case _:
             return ()

@@ -18,7 +18,7 @@ from paynode.domain.psp import Outcome
 TOO_LATE: Final = "payment_deadline"
 
 # What our own guards say: another PSP or a later time, but no try that could have worked.
-OF_OUR_GUARDS: Final = frozenset({"breaker_open", "bulkhead_full", "pace"})
+OF_OUR_GUARDS: Final = frozenset({"breaker_open", "bulkhead_full", "pace", "send_by_passed", "pool_wait"})
 
 # The first outcome that some fact has decides: evidence of a charge beats evidence of none, which beats doubt.
 # A page that is known to be open beats a call whose outcome was lost: that call was the one that opened it.
@@ -55,7 +55,7 @@ def weighed(operation: Operation, facts: Sequence[Fact], route: Sequence[str], l
     success = booked(operation, facts)
     if success is not None:
         # Also when it is another one of two charges that was taken back: people look at those anyway.
-        is_taken_back = any(fact.outcome is Outcome.REVERSED for fact in facts)
+        is_taken_back = any(fact.outcome is Outcome.REVERSED and is_as_asked(operation, fact) for fact in facts)
         state = OperationState.REVERSED if is_taken_back else OperationState.APPROVED
         return replace(operation, state=state, reference=success.reference)
     psps = max(len(route), 1) if operation.is_charge else 1
@@ -74,7 +74,9 @@ def _state_without_success(
             return OperationState.REVIEW if is_hopeless else state
     tries = sum(fact.reason not in OF_OUR_GUARDS for fact in unsent)
     is_over = limits.is_unwanted or any(fact.reason == TOO_LATE for fact in unsent)
-    is_given_up = tries >= tries_max or (is_over and bool(unsent))
+    # What a check has held was not sent either.
+    is_unsent = bool(unsent) or (limits.is_unwanted and Outcome.HELD in outcomes)
+    is_given_up = tries >= tries_max or (is_over and is_unsent)
     return OperationState.FAILED if is_given_up else OperationState.NEW
 
 
@@ -130,7 +132,8 @@ def surplus(operation: Operation, facts: Sequence[Fact]) -> tuple[Fact, ...]:
 
 def contradiction(operation: Operation, facts: Sequence[Fact]) -> str | None:
     """Why people must look, in a fixed order of precedence; None when the evidence agrees."""
-    successes = [fact for fact in facts if fact.outcome is Outcome.APPROVED]
+    # What was taken back had been given, and must be the same.
+    successes = [fact for fact in facts if fact.outcome in (Outcome.APPROVED, Outcome.REVERSED)]
     asked, is_bare = operation.money, operation.kind in _WITHOUT_AMOUNT
     if any(fact.currency != asked.currency for fact in successes if not (is_bare and fact.currency is None)):
         return "currency_mismatch"

@@ -58,10 +58,12 @@ def with_operation(payment: Payment, operation: Operation, limits: Limits) -> Pa
 
 def fold(payment: Payment, limits: Limits) -> Payment:
     """Everything that follows from operations and facts."""
-    if payment.is_reversed:
-        limits = replace(limits, is_unwanted=True)
+    # Of a payment that nobody waits for, the charge need not be sent; what undoes it must be.
+    of_charge = replace(limits, is_unwanted=payment.is_reversed)
     facts = {one.id: payment.facts_of(one) for one in payment.operations}
-    operations = tuple(weighed(one, facts[one.id], payment.route, limits) for one in payment.operations)
+    operations = tuple(
+        weighed(one, facts[one.id], payment.route, of_charge if one.is_charge else limits) for one in payment.operations
+    )
     payment = replace(payment, operations=(_closed(operations), *operations[1:]))
     amounts, breach = _amounts(payment, facts)
     reason = _review_reason(payment, facts) or breach
@@ -108,7 +110,8 @@ def _status(payment: Payment, amounts: Amounts, facts: _Facts) -> Status:
     is_canceled = any(
         one.kind is OperationKind.CANCEL and one.state is OperationState.APPROVED for one in payment.operations
     )
-    if charge.state is OperationState.APPROVED:
+    is_capturing = charge.state is OperationState.REVERSED and bool(amounts.captured or amounts.capturing)
+    if charge.state is OperationState.APPROVED or is_capturing:
         return _status_of_success(payment, amounts, facts[charge.id])
     if is_canceled and charge.state is OperationState.EXPIRED:
         return Status.CANCELED
@@ -128,8 +131,12 @@ def _status_of_success(payment: Payment, amounts: Amounts, facts: Sequence[Fact]
         return Status.UNKNOWN
     if amounts.captured:
         return Status.CAPTURED if amounts.captured == amounts.authorized else Status.PARTIALLY_CAPTURED
+    if amounts.capturing or amounts.voiding:
+        return Status.AUTHORIZED  # it is not over before these are
     if any(one.state is OperationState.REVERSED for one in payment.operations):
         return Status.FAILED
+    if any(one.kind is OperationKind.VOID and one.state is OperationState.APPROVED for one in payment.operations):
+        return Status.VOIDED  # also where the PSP says that it lapsed, because it was voided
     if has_lapsed(payment, facts):
         return Status.EXPIRED
     return Status.VOIDED if amounts.voided == amounts.authorized else Status.AUTHORIZED
@@ -194,7 +201,8 @@ def _amounts(payment: Payment, facts: _Facts) -> tuple[Amounts, str | None]:
             voiding += max(rest, 0)
         else:
             voided += max(min(taken_back, rest), 0)
-    breach = None
+    is_gone = charge.kind is OperationKind.AUTHORIZE and charge.state is OperationState.REVERSED
+    breach = "reversed_after_capture" if is_gone and captured else None
     if refunded + refunding > captured:
         captured, breach = refunded + refunding, "reversed_after_refund"
     if captured + capturing > authorized:

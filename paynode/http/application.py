@@ -17,6 +17,7 @@ from paynode.http.acceptor import Accepting, Acceptor
 from paynode.http.announcing import Announcer, Publisher
 from paynode.http.asking import Asking, Requesting
 from paynode.http.authentication import Doorman, Keys
+from paynode.http.body import read_body
 from paynode.http.books import BookReading, Books
 from paynode.http.callbacks import Callbacks, Inbox, Verifier
 from paynode.http.checkout import Checkout, CheckoutReading, Inquiring
@@ -100,10 +101,14 @@ def make_app(
     gate: Gate,
 ) -> web.Application:
     """The routes and what surrounds them."""
-    app = web.Application(
-        middlewares=[surrounding(neighbours.observer, deadline_s=settings.http.request_deadline_s, gate=gate)],
-        client_max_size=settings.http.body_bytes_max,
+    limits = settings.http
+    surround = surrounding(
+        neighbours.observer,
+        deadline_s=limits.request_deadline_s,
+        gate=gate,
+        read=lambda request: read_body(request, limits),
     )
+    app = web.Application(middlewares=[surround], client_max_size=limits.body_bytes_max)
     doorman = Doorman(neighbours.keys)
     routes = (
         *_that_change(settings, neighbours, doorman, acceptor, announcer, waiters, decisions),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +13,14 @@ from aiohttp import web
 
 from paynode.config import Http
 from paynode.domain.accepting import Abandoned, Accepted, KeyUse, MerchantKey, NewPayment, StoredAnswer
-from paynode.domain.errors import IdempotencyKeyInFlight, PaynodeError, Transient, Unavailable
+from paynode.domain.errors import (
+    IdempotencyKeyInFlight,
+    IdempotencyKeyReused,
+    NoRoute,
+    PaynodeError,
+    Transient,
+    Unavailable,
+)
 from paynode.domain.folding import status_at_first
 from paynode.domain.money import Money
 from paynode.domain.payment import Method, OperationKind, PspOrder
@@ -27,11 +34,14 @@ from paynode.http.authentication import Doorman
 from paynode.http.body import read_json
 from paynode.http.context import CONTEXT
 from paynode.http.payment_body import HostedPageBody, PaymentBody, read_payment
-from paynode.http.point_of_sale import PointOfSale, plan_of_pos
+from paynode.http.point_of_sale import PointOfSale, is_ripe, plan_of_pos
+from paynode.http.problem import Problem
 from paynode.http.waiting import Waiters, Watch
 from paynode.http.work import Work
 
 _PATH = "/v1/payments"
+# The PSP of what no PSP takes: it is only looked up by its key, and never made.
+_NOWHERE = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,20 +66,30 @@ class Creating:
         use = KeyUse(merchant_id=merchant.merchant_id, path=_PATH, key=key, fingerprint=idempotency.fingerprint(value))
         if body.on_timeout is None:
             request[CONTEXT].is_about(Work.CHECKOUT)
-            plan = plan_of(preference, Method(body.method.type), self.limits)
+        plan = plan_of(preference, Method(body.method.type), self.limits)
+        try:
+            if body.on_timeout is not None:
+                plan = plan_of_pos(body, preference)
+            way = self._way(merchant, body)
+        except (NoRoute, Problem) as refusal:
+            # What was accepted once is answered again, whatever has changed since.
+            request[CONTEXT].extend(plan.wait_s)
+            response = await self._recall(self._draft(merchant, use, body, plan, way=()), plan, refusal)
         else:
-            plan = plan_of_pos(body, preference)
-        payment = self._draft(merchant, use, body, plan)
-        request[CONTEXT].extend(plan.wait_s)
-        response = await self._accept(payment, plan)
+            request[CONTEXT].extend(plan.wait_s)
+            response = await self._accept(self._draft(merchant, use, body, plan, way=way), plan)
         request[CONTEXT].facts["payment_id"] = response.headers["Location"].rpartition("/")[2]
         return response
 
-    def _draft(self, merchant: MerchantKey, use: KeyUse, body: PaymentBody, plan: Plan[PaymentView]) -> NewPayment:
-        way = route(
-            merchant.psps, self.accounts, currency=body.currency, method=Method(body.method.type), kind=_kind(body)
-        )
-        view = _view(merchant, body, psp=way[0])
+    def _way(self, merchant: MerchantKey, body: PaymentBody) -> tuple[str, ...]:
+        """Raises: NoRoute."""
+        method = Method(body.method.type)
+        return route(merchant.psps, self.accounts, currency=body.currency, method=method, kind=_kind(body))
+
+    def _draft(
+        self, merchant: MerchantKey, use: KeyUse, body: PaymentBody, plan: Plan[PaymentView], *, way: tuple[str, ...]
+    ) -> NewPayment:
+        view = _view(merchant, body, psp=way[0] if way else _NOWHERE)
         customer = body.customer.model_dump(exclude_none=True) if body.customer else None
         return NewPayment(
             view=view,
@@ -117,8 +137,20 @@ class Creating:
             if isinstance(verdict, Accepted) and plan.is_pos:
                 return await self.point_of_sale.answer(payment.use, payment.view.id, plan, watch)
             if isinstance(verdict, Accepted):
-                return await self._wait(payment.use, plan, watch, payment.view)
+                return await self._wait(payment.use, plan, watch, payment.view, is_kept=plan.is_enough)
         return await self._again(payment.use, plan, verdict)
+
+    async def _recall(self, draft: NewPayment, plan: Plan[PaymentView], refusal: NoRoute | Problem) -> web.Response:
+        """Today it is refused; but it may be the retry of what was accepted. Raises: the refusal, if it is none."""
+        [verdict] = await self.accepting.find([draft])
+        match verdict:
+            case StoredAnswer():
+                return replay(verdict)
+            case Abandoned() | IdempotencyKeyInFlight() | IdempotencyKeyReused() if isinstance(refusal, NoRoute):
+                return await self._again(draft.use, plan, verdict)
+            case _:
+                # Whoever does not say how long he waits at the till cannot go on in another's place.
+                raise refusal
 
     async def _again(
         self, use: KeyUse, plan: Plan[PaymentView], verdict: StoredAnswer | Abandoned | PaynodeError
@@ -136,22 +168,31 @@ class Creating:
 
     async def _adopt(self, use: KeyUse, plan: Plan[PaymentView], payment_id: str) -> web.Response:
         """The request that made the payment is gone: answer in its place."""
-        # An immediate answer needs one look at the payment, whose first answer it cannot know.
+        # Another preference than this request's may have made it: then what is under way is no answer to be kept, for
+        # it is neither the one that was given at once, which nobody can know, nor the last.
+        is_kept = is_ripe if plan.is_immediate else plan.is_enough
+        # An immediate answer needs one look at the payment.
         plan = replace(plan, wait_s=plan.wait_s or self.limits.hosted_page_wait_s)
         if not await self.accepting.adopt(use, in_flight_s=plan.in_flight_s):
             raise IdempotencyKeyInFlight(1.0)
         with self.waiters.watch(payment_id, look_now=True) as watch:
             if plan.is_pos:
                 return await self.point_of_sale.answer(use, payment_id, plan, watch)
-            return await self._wait(use, plan, watch, None)
+            return await self._wait(use, plan, watch, None, is_kept=is_kept)
 
     async def _wait(
-        self, use: KeyUse, plan: Plan[PaymentView], watch: Watch[PaymentView], view: PaymentView | None
+        self,
+        use: KeyUse,
+        plan: Plan[PaymentView],
+        watch: Watch[PaymentView],
+        view: PaymentView | None,
+        *,
+        is_kept: Callable[[PaymentView], bool],
     ) -> web.Response:
         view = await watch.until(plan.is_enough, within_s=plan.wait_s) or view
         if view is None:
             raise Unavailable("nobody could look at the payment")
-        if not plan.is_enough(view) or plan.status != 201:
+        if not is_kept(view) or plan.status != 201:
             return await self._answer_late(use, plan, view)
         answer = answer_of(view, plan.status, self.limits.base_url)
         faster = await self.accepting.store(use, answer)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Protocol, TypeAlias
 
 import uuid_utils
 from aiohttp import web
@@ -19,7 +19,7 @@ from paynode.http.context import CONTEXT, Context
 from paynode.http.problem import Problem
 from paynode.http.shedding import Gate
 from paynode.http.tracing import continued
-from paynode.http.work import work_of
+from paynode.http.work import Work, work_of
 from paynode.runtime.grouping import GroupFull, GroupStopped
 
 # Nobody's client may make up a new label: a metric would grow without end.
@@ -50,10 +50,16 @@ class Observer(Protocol):
         """A request was refused because there is too much of its kind."""
 
 
-def surrounding(observer: Observer, *, deadline_s: float, gate: Gate | None = None) -> Middleware:
+Reading: TypeAlias = Callable[[web.Request], Awaitable[object]]
+
+
+def surrounding(
+    observer: Observer, *, deadline_s: float, gate: Gate | None = None, read: Reading | None = None
+) -> Middleware:
     """The one middleware. One and not five: each costs every request a call and a frame.
 
-    `gate` says who comes in; without one everybody does.
+    `gate` says who comes in; without one everybody does. `read` takes the body of a callback, whose sender is believed
+    by it and not by its head: while it arrives it has no place, or anybody could fill them all with bodies that do not.
     """
 
     @web.middleware
@@ -70,7 +76,7 @@ def surrounding(observer: Observer, *, deadline_s: float, gate: Gate | None = No
         request[CONTEXT] = context
         status = _CLIENT_WENT_AWAY
         try:
-            response = await _answer(request, handler, context, observer, gate)
+            response = await _answer(request, handler, context, observer, gate, read)
             status = response.status
         finally:
             route, method = _route(request), request.method if request.method in _METHODS else "other"
@@ -84,14 +90,21 @@ def surrounding(observer: Observer, *, deadline_s: float, gate: Gate | None = No
 
 
 async def _answer(
-    request: web.Request, handler: Handler, context: Context, observer: Observer, gate: Gate | None
+    request: web.Request,
+    handler: Handler,
+    context: Context,
+    observer: Observer,
+    gate: Gate | None,
+    read: Reading | None,
 ) -> web.StreamResponse:
     try:
-        if gate is None:
-            async with context.deadline:
+        async with context.deadline:
+            if gate is None:
                 return await handler(request)
-        with gate.admitted(work_of(request)) as context.admission:
-            async with context.deadline:
+            work = work_of(request)
+            if read is not None and work is Work.CALLBACK:
+                await read(request)  # the request keeps what was read
+            with gate.admitted(work) as context.admission:
                 return await handler(request)
     except Exception as error:  # the outermost place: what is not ours to answer is raised again
         if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):

@@ -34,7 +34,8 @@ from paynode.http.prefer import Preference
 from paynode.http.problem import Flaw, Problem
 from paynode.http.waiting import Watch
 
-# Seconds between two tries to decide while the database is away, and seconds after the wait in which it is still tried.
+# Seconds between two tries to decide while the database is away, or nobody can look; and seconds after the wait in
+# which it is still tried.
 _PAUSE_S: Final = 0.1
 _GRACE_S: Final = 1.0
 # What is left of a time that has run out by one clock and not yet by the other.
@@ -56,7 +57,7 @@ def plan_of_pos(body: PaymentBody, preference: Preference) -> Plan[PaymentView]:
         raise Problem(status=400, code="body_invalid", detail="on_timeout needs what it does not have", errors=flaws)
     # With respond-async too: it is never answered before it is known.
     waited = f"wait={preference.wait_s}"
-    return Plan(wait_s=preference.wait_s, is_enough=_is_ripe, status=201, applied=waited, is_pos=True)
+    return Plan(wait_s=preference.wait_s, is_enough=is_ripe, status=201, applied=waited, is_pos=True)
 
 
 class Deciding(Protocol):
@@ -85,7 +86,7 @@ class PointOfSale:
         Raises: Problem (504) for what was reversed; Unavailable when nobody can say in time what was decided.
         """
         until = self.clock() + plan.wait_s
-        view = await watch.until(_is_ripe, within_s=plan.wait_s)
+        view = await watch.until(is_ripe, within_s=plan.wait_s)
         while view is None or not view.is_final:
             marked, answer = await self._decide(use, payment_id, plan, view, until + _GRACE_S)
             match marked.mark:
@@ -97,7 +98,9 @@ class PointOfSale:
                     raise Unavailable("this server is being stopped, and nothing is decided yet")
                 case None:
                     # The payment has just changed, or our clock is ahead of the database's, which decides.
-                    view = await watch.until(_news_after(view), within_s=max(marked.left_s, _INSTANT_S))
+                    # In the first case no time need be left: it is over, and while nobody can look we have not seen it.
+                    pause_s = max(marked.left_s, _INSTANT_S) if marked.left_s > 0 else _PAUSE_S
+                    view = await watch.until(_news_after(view), within_s=pause_s)
                 case _:
                     assert_never(marked.mark)
         return await self._store(use, answer_of(view, plan.status, self.base_url), plan)
@@ -171,7 +174,8 @@ class PointOfSale:
         return respond(answer, applied(plan.applied)) if faster is None else replay(faster)
 
 
-def _is_ripe(view: PaymentView) -> bool:
+def is_ripe(view: PaymentView) -> bool:
+    """Whether the customer can be told: it is over, or authorized."""
     return view.is_final or view.status is Status.AUTHORIZED
 
 

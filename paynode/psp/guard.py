@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,7 +21,7 @@ from paynode.domain.guarding import CALL_KINDS, INQUIRY, BreakerAction, BreakerV
 from paynode.domain.payment import OperationKind, PspOrder
 from paynode.domain.psp import Answer, Capabilities, Outcome, PspRequest
 from paynode.psp.adapter import Adapter
-from paynode.psp.breaker import Breaker, BreakerRules, State
+from paynode.psp.breaker import Breaker, BreakerRules, Permit, State
 from paynode.psp.budget import BudgetRules, RetryBudget
 from paynode.psp.bulkhead import Bulkhead, Rank
 from paynode.psp.pace import Pace
@@ -95,6 +95,8 @@ class GuardedPsp:
         self._pacing = 0
         self._returns_until: float | None = None
         self._obeyed: dict[str, int] | None = None
+        # By operation: what a turn has reserved at the breaker for the sending that comes of it.
+        self._permits: dict[str, Permit] = {}
 
     @property
     def name(self) -> str:
@@ -116,12 +118,13 @@ class GuardedPsp:
     async def turn_to_send(self, order: PspOrder, *, is_retry: bool, is_urgent: bool) -> AsyncIterator[Turn]:
         """The turn to send an operation for the first time; kept until the call is over.
 
-        `is_retry`: it was tried before, and provably not sent. `is_urgent`: somebody stands at a till.
+        `is_retry`: it was tried before, and provably not sent. `is_urgent`: somebody stands at a till. A charge that is
+        refused may go to another PSP; whatever else is asked belongs to this one, and is only told to wait.
         """
         if not is_retry:
             self._budget.came()
         if self._breakers[order.kind].refuses:
-            yield self._refusal(order.kind, "breaker_open")
+            yield self._refusal(order, "breaker_open")
             return
         is_reserved = is_urgent or order.kind not in _CHARGES
         if is_retry:
@@ -134,16 +137,35 @@ class GuardedPsp:
         else:
             self._budget.sent()
         async with self._place(Rank.RESERVED if is_reserved else Rank.ORDINARY) as reason:
-            yield self._refusal(order.kind, reason) if reason else Turn()
+            if reason:
+                yield self._refusal(order, reason)
+                return
+            # Taken now: of many that wait while it is half open one may call, and the others are not even claimed.
+            permit = self._breakers[order.kind].enter()
+            if permit is None:
+                yield self._refusal(order, "breaker_open")
+                return
+            with self._reserved(order.operation_id, permit):
+                yield Turn()
+
+    @contextmanager
+    def _reserved(self, operation_id: str, permit: Permit) -> Iterator[None]:
+        self._permits[operation_id] = permit
+        try:
+            yield
+        finally:
+            if self._permits.get(operation_id) is permit:
+                del self._permits[operation_id]
+            permit.give_back()  # if nothing came of it: another has claimed the sending
 
     @asynccontextmanager
     async def turn_to_ask(self) -> AsyncIterator[Turn]:
         """The turn to inquire. Refused, it says nothing about the operation: so it is asked later."""
         if self._breakers[INQUIRY].refuses:
-            yield self._later("breaker_open", self._rules.breaker.open_s)
+            yield self._later(INQUIRY, "breaker_open")
             return
         async with self._place(Rank.RESERVED) as reason:
-            yield self._later(reason, self._rules.wait_max_s) if reason else Turn()
+            yield self._later(INQUIRY, reason) if reason else Turn()
 
     @asynccontextmanager
     async def _place(self, rank: Rank) -> AsyncIterator[str]:
@@ -166,12 +188,15 @@ class GuardedPsp:
         finally:
             self._pacing -= 1
 
-    def _refusal(self, operation: str, reason: str) -> Turn:
-        self._observer.refused(self._name, operation, reason)
+    def _refusal(self, order: PspOrder, reason: str) -> Turn:
+        if order.kind not in _CHARGES:
+            return self._later(order.kind, reason)
+        self._observer.refused(self._name, order.kind, reason)
         return Turn(refusal=reason)
 
-    def _later(self, reason: str, about_s: float) -> Turn:
-        self._observer.refused(self._name, INQUIRY, reason)
+    def _later(self, operation: str, reason: str) -> Turn:
+        self._observer.refused(self._name, operation, reason)
+        about_s = self._rules.breaker.open_s if reason == "breaker_open" else self._rules.wait_max_s
         # Full jitter around twice the time after which it may be otherwise.
         return Turn(pause_s=self._chance() * 4 * about_s)
 
@@ -179,35 +204,33 @@ class GuardedPsp:
 
     async def send(self, order: PspOrder, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
         """Send the bytes unless the breaker refuses: then they were not sent."""
+        permit = self._permits.pop(order.operation_id, None) or self._breakers[order.kind].enter()
+        if permit is None:
+            self._observer.refused(self._name, order.kind, "breaker_open")
+            return Answer(outcome=Outcome.NOT_SENT, reason="breaker_open")
         answer = await self._guarded(
-            order.kind,
-            lambda: self._adapter.send(order, request, send_by=send_by, deadline=deadline),
-            refused=Answer(outcome=Outcome.NOT_SENT, reason="breaker_open"),
+            order.kind, permit, lambda: self._adapter.send(order, request, send_by=send_by, deadline=deadline)
         )
         assert answer is not None, "only an inquiry finds nothing"
         return answer
 
-    async def find(self, order: PspOrder, *, deadline: float) -> Answer | None:
-        """Ask unless the breaker refuses: then nothing is known."""
-        return await self._guarded(
-            INQUIRY,
-            lambda: self._adapter.find(order, deadline=deadline),
-            refused=Answer(outcome=Outcome.UNKNOWN, reason="breaker_open"),
-        )
+    async def find(self, order: PspOrder, *, deadline: float) -> Answer | Turn | None:
+        """Ask unless the breaker refuses: then nothing is known, and it is to be asked later."""
+        permit = self._breakers[INQUIRY].enter()
+        if permit is None:
+            return self._later(INQUIRY, "breaker_open")
+        return await self._guarded(INQUIRY, permit, lambda: self._adapter.find(order, deadline=deadline))
 
     async def _guarded(
-        self, operation: str, call: Callable[[], Awaitable[Answer | None]], *, refused: Answer
+        self, operation: str, permit: Permit, call: Callable[[], Awaitable[Answer | None]]
     ) -> Answer | None:
         breaker = self._breakers[operation]
-        permit = breaker.enter()
-        if permit is None:
-            self._observer.refused(self._name, operation, refused.reason)
-            return refused
         open_for_s, begun = breaker.open_for_s, self._clock()
         self._calling(1)
         try:
             answer = _storable(await call())
-            permit.report(has_failed=answer is not None and answer.is_psp_failure)
+            if not _is_of_our_own(answer):
+                permit.report(has_failed=answer is not None and answer.is_psp_failure)
         finally:
             permit.give_back()
             self._calling(-1)
@@ -270,6 +293,11 @@ class GuardedPsp:
                 breaker.reset()
             self._observer.breaker_is(self._name, order.operation, breaker.state)
         self._obeyed = {order.operation: order.number for order in company.orders}
+
+
+def _is_of_our_own(answer: Answer | None) -> bool:
+    """Whether it never came to a call: that tells neither good nor bad of the PSP."""
+    return answer is not None and answer.outcome is Outcome.NOT_SENT and not answer.is_psp_failure
 
 
 def _storable(answer: Answer | None) -> Answer | None:

@@ -14,9 +14,9 @@ from typing import Final, Self
 import orjson
 from pydantic import ValidationError
 
-from paynode.domain.errors import Unavailable
 from paynode.domain.payment import Method, OperationKind, PspOrder
 from paynode.domain.psp import Answer, Callback, Capabilities, Outcome, PspRequest, SettlementLine
+from paynode.psp.errors import Unavailable
 from paynode.psp.payu_callbacks import Notifications
 from paynode.psp.payu_tokens import NoToken, PayuTokens
 from paynode.psp.payu_words import (
@@ -45,6 +45,8 @@ _CUSTOMER_IP: Final = "127.0.0.1"
 # What the customer reads on the page; PayU refuses an empty one, and a product's name longer than this.
 _DESCRIPTION: Final = "Payment"
 _DESCRIPTION_MAX: Final = 255
+
+_NO_REPORT: Final[tuple[SettlementLine, ...]] = ()
 
 _CANCELS: Final = (OperationKind.VOID, OperationKind.CANCEL)
 _CHARGES: Final = (OperationKind.SALE, OperationKind.AUTHORIZE)
@@ -166,7 +168,7 @@ class PayuPsp:
             refunded = parsed(Refunded, reply.body)
             is_ours = refunded is not None and refunded.refund.ext_refund_id == order.operation_id
             return refunded.refund.answer() if refunded is not None and is_ours else unknown("answer_invalid")
-        return await self._looked_up(order, said, deadline)
+        return await self._looked_up(order, reply.status, said, deadline)
 
     async def _opened(self, order: PspOrder, status: int, said: Verdict, deadline: float) -> Answer:
         answer = opened(status, said, order.operation_id)
@@ -178,16 +180,14 @@ class PayuPsp:
         found = await self._order(said.order_id, order.operation_id, deadline=deadline)
         return self._charging.answer(found) if isinstance(found, Order) else replace(found, reference=said.order_id)
 
-    async def _looked_up(self, order: PspOrder, said: Verdict, deadline: float) -> Answer:
+    async def _looked_up(self, order: PspOrder, status: int, said: Verdict, deadline: float) -> Answer:
         """PayU's yes names no amount, and its no may mean "already": what counts is how the order stands now."""
         found = await self.find(order, deadline=deadline)
         if found is not None:
             return found
-        if said.is_in_doubt:
-            return unknown(said.reason)
-        if said.code != SUCCESS:
-            return Answer(outcome=Outcome.DECLINED, reason=said.reason)
-        return Answer(outcome=Outcome.PENDING, reference=order.charge_reference, reason="accepted")
+        if said.is_done(status):
+            return Answer(outcome=Outcome.PENDING, reference=order.charge_reference, reason="accepted")
+        return Answer(outcome=Outcome.DECLINED, reason=said.reason) if said.is_refused(status) else unknown(said.reason)
 
     # -- asking what became of it -------------------------------------------------------------------------------------
 
@@ -248,9 +248,11 @@ class PayuPsp:
         """A notification about an order or a refund. Raises: CallbackRefused."""
         return self._notifications.read(headers, raw)
 
-    def settlement(self, since: datetime, until: datetime) -> AsyncIterator[SettlementLine]:
+    async def settlement(self, since: datetime, until: datetime) -> AsyncIterator[SettlementLine]:
         """PayU settles by statements that people fetch from its panel. Raises: Unavailable."""
-        raise Unavailable("PayU has no settlement report to ask for")
+        for line in _NO_REPORT:
+            yield line
+        raise Unavailable("no_settlement_report")
 
     # -- words --------------------------------------------------------------------------------------------------------
 

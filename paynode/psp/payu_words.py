@@ -28,6 +28,10 @@ _NEVER_OPENED: Final = frozenset(
     {"ERROR_SYNTAX", "ERROR_VALUE_INVALID", "ERROR_VALUE_MISSING", "ERROR_INCONSISTENT_CURRENCIES", "BUSINESS_ERROR"}
 )
 
+# Refusals of a capture, a void, a cancel or a refund that PayU documents as final, those about refunds with a prefix.
+_NEVER_DONE: Final = _NEVER_OPENED | {"DATA_NOT_FOUND"}
+_PREFIX: Final = "OPENPAYU_"
+
 # Trouble of PayU's own, whatever the status it comes with: what was asked for may have been done.
 _IN_DOUBT: Final = frozenset(
     {"ERROR_INTERNAL", "OPENPAYU_ERROR_INTERNAL", "GENERAL_ERROR", "WARNING", "SERVICE_NOT_AVAILABLE", "TIMEOUT"}
@@ -88,6 +92,14 @@ class Verdict(_Said):
     def reason(self) -> str:
         """The most telling word, as our own stable one."""
         return (self.status.code_literal or self.code).lower().replace(" ", "_")
+
+    def is_done(self, status: int) -> bool:
+        """Whether, with this status, it says yes."""
+        return 200 <= status < 300 and self.code == SUCCESS
+
+    def is_refused(self, status: int) -> bool:
+        """Whether, with this status, it says for certain that what was asked of an order was not done and never is."""
+        return status in (400, 404) and self.code.removeprefix(_PREFIX) in _NEVER_DONE
 
     @property
     def is_in_doubt(self) -> bool:

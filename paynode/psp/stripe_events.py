@@ -23,7 +23,8 @@ _SIGNATURES_MAX: Final = 8
 
 _AT: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+# A UUIDv7, as all our operations have it. Others who cancel (Stripe's dashboard and libraries) make random ones.
+_OURS: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 
 
 class _Request(Said):
@@ -124,9 +125,13 @@ def _of_intent(event: _Event, intent: Intent) -> tuple[str, Answer] | None:
 
 
 def _requester(event: _Event, own: str) -> str | None:
-    """The operation of ours by whose request it happened: its id is the key that the request had."""
+    """The operation of ours by whose request it happened: its id is the key that the request had.
+
+    Stripe lets a cancel write nothing on its PaymentIntent, so the key is all there is, and only the look of it says
+    whose it is. What somebody else has canceled is the end of the charge.
+    """
     key = event.request.idempotency_key if event.request is not None else None
-    return key if key is not None and key != own and _UUID.fullmatch(key) else None
+    return key if key is not None and key != own and _OURS.fullmatch(key) else None
 
 
 def _of_session(event: _Event, session: Session) -> tuple[str, Answer]:

@@ -24,6 +24,8 @@ from paynode.psp.stripe_words import Intent, Refund, Session, unsettled
 _CLOCK_SKEW_S: Final = 120
 # Seconds after it in which to look first: nearly all are sent at once, and a list begins with its newest.
 _WINDOWS_S: Final = (300, 3600, 86400)
+# Seconds within which the gateway looks at its own clock after it has been answered here.
+_MOMENT_S: Final = 1
 # Pages of a list, in one of these windows: an account may make 100 requests a second, of all kinds.
 _PAGES_MAX: Final = 4
 
@@ -89,17 +91,26 @@ class Inquiries:
         except ListTooLong:
             if not self._has_search:
                 return self._lost(order)
-        intent = await self._searched(order, deadline)
+        try:
+            intent = await self._searched(order, deadline)
+        except ListTooLong:
+            # A whole page of what is marked as this one charge: there is something, and which it is nobody knows.
+            return unsettled("not_findable")
         if intent is not None:
             return intent.charged()
         # A page on which nobody has tried to pay has no PaymentIntent that could be found.
         return None if is_token else self._lost(order)
 
     def _lost(self, order: PspOrder) -> Answer | None:
-        """Nobody can say. As long as the key lives, the stored bytes can: "not found" sends them again."""
-        born_s = _born_s(order.operation_id)
-        is_young = born_s is not None and self._clock() - born_s < self._idempotent_for_s
-        return None if is_young else unsettled("not_findable")
+        """Nobody can say. As long as the stored bytes may be sent again they can: "not found" sends them.
+
+        The key must live, and the payment's own time must not be over: after it the gateway sends nothing, and takes
+        "not found" at its word.
+        """
+        now_s, born_s = self._clock(), _born_s(order.operation_id)
+        is_young = born_s is not None and now_s - born_s < self._idempotent_for_s
+        has_time = order.give_up_at_ms is None or (now_s + _MOMENT_S) * 1000 < order.give_up_at_ms
+        return None if is_young and has_time else unsettled("not_findable")
 
     async def _opened(self, session: Session, deadline: float) -> Answer:
         said = session.opened()

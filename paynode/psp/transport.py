@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import SimpleNamespace, TracebackType
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -28,6 +28,10 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None,
 
 # Waits of our own making, and requests that cannot be written: no fault of the PSP.
 _OWN_REASONS = frozenset({"pool_wait", "send_by_passed", "request_invalid"})
+
+# Seconds in which a connection can be expected: a lost packet of the handshake is sent again after one. Who had less
+# before `send_by`, or was looked at later than that, met our own lateness.
+_FAIR_CONNECT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,7 @@ class GatedBody(aiohttp.BytesPayload):
         self._deadline = deadline
         self._is_shut = False
         self._has_left = False
+        self._connecting_since = time.monotonic()
         self.stage = "connect"
         self.timer = asyncio.timeout_at(_loop_time(self._send_by))
 
@@ -83,6 +88,18 @@ class GatedBody(aiohttp.BytesPayload):
         self.timer.reschedule(_loop_time(self._deadline))  # RuntimeError once it has fired: the body stays here
         self._has_left = True
         await super().write_with_length(writer, content_length)
+
+    def reach(self, stage: str) -> None:
+        """Note how far the request has come."""
+        self.stage = stage
+        if stage == "connect":
+            self._connecting_since = time.monotonic()
+
+    @property
+    def is_fair(self) -> bool:
+        """Whether the other side had time enough to take a connection, and we were there to see it."""
+        is_late = time.monotonic() - self._send_by >= _FAIR_CONNECT_S
+        return not is_late and self._send_by - self._connecting_since >= _FAIR_CONNECT_S
 
     def shut(self) -> bool:
         """From now on nothing leaves. Returns whether anything may have left before."""
@@ -131,6 +148,8 @@ class PspTransport:
     ) -> Reply | NoReply:
         """Send these bytes once. Both instants are of `time.monotonic()`. Raises nothing but cancellation."""
         session = self._session
+        if time.monotonic() >= send_by:
+            return NoReply(reason="send_by_passed", has_left=False)
         gate = GatedBody(body, send_by=send_by, deadline=deadline, content_type=content_type)
         try:
             async with (
@@ -147,7 +166,7 @@ class PspTransport:
                 return await _read(response)
         except Exception as error:  # noqa: BLE001 -- whatever it was, the gate knows whether bytes may have left
             has_left = gate.shut()
-            return NoReply(reason=_after(error) if has_left else _before(error, gate.stage), has_left=has_left)
+            return NoReply(reason=_after(error) if has_left else _before(error, gate), has_left=has_left)
         finally:
             gate.shut()  # a cancelled call too must send nothing any more
 
@@ -192,7 +211,7 @@ def _stages() -> aiohttp.TraceConfig:
     def reached(stage: str) -> _Note:
         async def note(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
             if isinstance(context.trace_request_ctx, GatedBody):
-                context.trace_request_ctx.stage = stage
+                context.trace_request_ctx.reach(stage)
 
         return note
 
@@ -214,11 +233,12 @@ async def _read(response: aiohttp.ClientResponse, bytes_max: int = ANSWER_BYTES_
     return Reply(status=response.status, body=bytes(body))
 
 
-def _before(error: Exception, stage: str) -> str:
+def _before(error: Exception, gate: GatedBody) -> str:
     """The reason why a request did not leave."""
     match error:
         case TimeoutError():
-            return {"pool": "pool_wait", "connect": "connect_timeout"}.get(stage, "send_by_passed")
+            timeout = "connect_timeout" if gate.is_fair else "send_by_passed"
+            return {"pool": "pool_wait", "connect": timeout}.get(gate.stage, "send_by_passed")
         case aiohttp.ClientConnectorDNSError():
             return "dns_failed"
         case aiohttp.ClientSSLError():

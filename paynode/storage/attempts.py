@@ -12,6 +12,7 @@ from paynode.domain.attempts import Attempt, Claim, Conclusion
 from paynode.domain.errors import Poison
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.partition import partition_of
+from paynode.domain.payment import Source
 from paynode.domain.psp import Outcome, PspRequest
 from paynode.domain.road import Pointer, events_stream
 from paynode.storage.bodies import encode_fact
@@ -53,11 +54,19 @@ class PgAttempts:
             await confirm(connection)  # the PSP may be asked about it
         return None if row is None else _attempt(row, operation_id)
 
-    async def claim_resend(self, attempt_id: str) -> bool:
-        """Whether the stored bytes of an attempt in doubt may be sent again, by us and nobody else, now."""
+    async def claim_resend(self, attempt_id: str, *, idempotent_for_s: float) -> bool:
+        """Whether the stored bytes of an attempt in doubt may be sent again, by us and nobody else, now.
+
+        `idempotent_for_s`: seconds after its claim in which the PSP recognises its key.
+        """
         async with borrowed(self._pool) as connection:
             row = await connection.fetchrow(
-                _SQL["claim_resend"], attempt_id, self._gateway, self._send_within_s, self._call_deadline_s
+                _SQL["claim_resend"],
+                attempt_id,
+                self._gateway,
+                self._send_within_s,
+                self._call_deadline_s,
+                idempotent_for_s,
             )
         return row is not None
 
@@ -101,6 +110,8 @@ class PgAttempts:
         return {
             "command_id": conclusion.command.ref,
             "attempt_id": conclusion.attempt_id,
+            "gateway": self._gateway,
+            "is_inquiry": conclusion.source is Source.INQUIRY,
             "outcome": answer and answer.outcome,
             "reason": answer and answer.reason,
             "psp_reference": answer and answer.reference,

@@ -43,31 +43,56 @@ WHERE operation_id = $1 AND outcome IS DISTINCT FROM 'not_sent'
 
 -- name: claim_resend
 -- Only an attempt in doubt, and only when nobody else can still be sending it: the last sending was concluded, or its
--- deadline has passed.
-UPDATE psp_attempts
+-- deadline has passed. Nor one whose operation is decided meanwhile (a callback has come), or whose key the PSP may have
+-- forgotten: by this clock, which is one for all.
+UPDATE psp_attempts AS a
 SET
     sends = sends + 1, concluded_at = NULL, gateway = $2, send_by = clock_timestamp() + $3 * interval '1 second',
     deadline_at = clock_timestamp() + ($3 + $4) * interval '1 second'
-WHERE id = $1 AND outcome = 'unknown' AND (concluded_at IS NOT NULL OR deadline_at < clock_timestamp())
+WHERE
+    id = $1 AND outcome = 'unknown' AND (concluded_at IS NOT NULL OR deadline_at < clock_timestamp())
+    AND claimed_at > clock_timestamp() - $5 * interval '1 second'
+    AND NOT EXISTS (
+        SELECT FROM operations AS o
+        WHERE o.id = a.operation_id AND o.state NOT IN ('new', 'unknown', 'review', 'pending')
+    )
 RETURNING id::text AS id
 
 -- name: conclude_commands
 -- The end of a command in one statement: the row goes, the attempt has its outcome, the evidence begins its way. The
 -- deletion is the claim: whoever finds the row gone writes nothing. A command that was delivered twice may end twice in
 -- one statement, which would delete one row and insert two pieces of evidence: of the two the one that knows more.
+-- An inquiry that found nothing ends nothing while another process sends the bytes again: its row stays, and the relay
+-- brings it again. The attempts are locked first and in one order, so that no sending begins in between.
 WITH input AS (
     SELECT DISTINCT ON (i.command_id) *
     FROM jsonb_to_recordset($1::jsonb) AS i (
-        command_id uuid, attempt_id uuid, outcome text, reason text, psp_reference text, evidence_id uuid,
-        evidence_stream text, merchant_id uuid, payment_id uuid, operation_id uuid, evidence text
+        command_id uuid, attempt_id uuid, gateway text, is_inquiry boolean, outcome text, reason text,
+        psp_reference text, evidence_id uuid, evidence_stream text, merchant_id uuid, payment_id uuid,
+        operation_id uuid, evidence text
     )
     ORDER BY i.command_id, i.outcome IS NULL, i.outcome = 'unknown'
+),
+
+held AS MATERIALIZED (
+    SELECT a.id, a.gateway, a.concluded_at IS NULL AND a.deadline_at > clock_timestamp() AS is_being_sent
+    FROM psp_attempts AS a
+    WHERE a.id IN (SELECT attempt_id FROM input)
+    ORDER BY a.id
+    FOR NO KEY UPDATE
+),
+
+early AS MATERIALIZED (
+    SELECT i.command_id
+    FROM input AS i
+    INNER JOIN held AS h ON h.id = i.attempt_id
+    WHERE i.is_inquiry AND i.outcome IN ('unknown', 'absent') AND h.is_being_sent AND h.gateway <> i.gateway
 ),
 
 gone AS (
     DELETE FROM outbox AS o
     USING input AS i
-    WHERE o.id = i.command_id
+    WHERE o.id = i.command_id AND NOT EXISTS (SELECT FROM early AS e WHERE e.command_id = o.id)
     -- Its evidence goes by the same lane: what was asked first is told first.
     RETURNING o.id, CASE WHEN o.stream LIKE '%:pos' THEN ':pos' ELSE '' END AS lane
 ),
@@ -82,7 +107,11 @@ attempt AS (
     -- A command that ends without an answer changes no attempt: it would be open again, and nobody would end it.
     WHERE
         a.id = i.attempt_id AND i.outcome IS NOT NULL
-        AND (a.outcome IS NULL OR a.outcome IN ('unknown', 'pending', 'absent'))
+        -- And doubt takes nothing back: of what is pending or absent the PSP has spoken.
+        AND (
+            a.outcome IS NULL OR a.outcome = 'unknown'
+            OR (a.outcome IN ('pending', 'absent') AND i.outcome <> 'unknown')
+        )
 )
 
 INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body, published_at)

@@ -113,7 +113,7 @@ ORDER BY c.merchant_id
 -- name: insert_commands
 -- The content is the operation's own request. A command that is due later is left to the relay. Of inquiries one at a
 -- time waits for an operation: each that ends in doubt brings the next, so that one more, which a customer's return had
--- asked for, would be one more for ever.
+-- asked for, would be one more for ever. One that is under way does not count: it may end without a word.
 INSERT INTO outbox (
     id, stream, type, merchant_id, payment_id, operation_id, body, available_at, published_at
 )
@@ -125,7 +125,7 @@ FROM jsonb_to_recordset($1::jsonb) AS c (id uuid, stream text, type text, operat
 INNER JOIN operations AS o ON o.id = c.operation_id
 WHERE c.type <> 'psp.inquire' OR NOT EXISTS (
     SELECT FROM outbox AS waiting
-    WHERE waiting.operation_id = c.operation_id AND waiting.type = c.type
+    WHERE waiting.operation_id = c.operation_id AND waiting.type = c.type AND waiting.published_at IS NULL
 )
 ORDER BY c.operation_id, c.type, c.delay_ms
 

@@ -106,9 +106,10 @@ INNER JOIN operations AS o ON o.id = $4
 RETURNING id::text;
 
 -- name: find_open_charge
--- Whose outcome may still be asked for.
+-- One that is on its page. What is in doubt has its own questions, which are counted: a customer's would use them up,
+-- and anybody who has the link could. What is new has no page yet from which anybody could come back.
 SELECT id::text, psp FROM operations
-WHERE payment_id = $1 AND kind IN ('sale', 'authorize') AND state IN ('new', 'pending', 'unknown');
+WHERE payment_id = $1 AND kind IN ('sale', 'authorize') AND state = 'pending';
 
 -- name: ask_inquiry
 -- The id is made from the operation and the time: however often a customer reloads, one question per ten seconds.

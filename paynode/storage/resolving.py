@@ -22,7 +22,7 @@ _SQL: Final = load("resolving")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubted:
-    """An operation whose outcome nobody knows."""
+    """An operation whose outcome nobody knows, or of which the PSP owes the end."""
 
     id: str
     payment_id: str

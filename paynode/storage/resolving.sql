@@ -1,11 +1,11 @@
 -- What an operator says about an operation that nobody else can: evidence like any other, and a row in the audit log.
 
 -- name: find_doubted
--- Operations of a payment whose outcome nobody knows.
+-- Operations of a payment whose outcome nobody knows, or of which the PSP owes the end.
 SELECT
     id::text AS id, payment_id::text AS payment_id, merchant_id::text AS merchant_id, kind, amount, currency
 FROM operations
-WHERE payment_id = $1 AND state IN ('unknown', 'review')
+WHERE payment_id = $1 AND state IN ('pending', 'unknown', 'review')
 ORDER BY created_at, id
 
 -- name: tell_actor

@@ -35,13 +35,15 @@ _SQL: Final = load("screening")
 class PgScreenings:
     """Screenings, as the gateway's role. Every method raises Unavailable when the server is away.
 
-    `salt` goes into the digest of a customer's e-mail address; "" means that nothing is told of customers.
+    `salt` goes into the digest of a customer's e-mail address; "" means that nothing is told of customers. A charge
+    that is let go has `payment_deadline_s` seconds from then on to be sent in.
     """
 
-    def __init__(self, pool: Pool, *, salt: str, partitions: int) -> None:
+    def __init__(self, pool: Pool, *, salt: str, partitions: int, payment_deadline_s: float) -> None:
         self._pool = pool
         self._salt = salt
         self._partitions = partitions
+        self._payment_deadline_s = payment_deadline_s
 
     async def find(self, operation_id: str, payment_id: str) -> Standing:
         """What is known of an operation before anybody is asked about it."""
@@ -83,23 +85,32 @@ class PgScreenings:
         """What the check says of a charge that it owed an answer about, with all that follows from it.
 
         `command_id` becomes the row of a charge that is let go or declined; `marker` the evidence about one that was
-        sent and should not have been; `giving_back_id` a request to give its money back, if that is wanted.
+        sent and should not have been; `giving_back_id` a request to give its money back, if that is wanted. Of a charge
+        that is not wanted any more the actor is told with the marker's id that it was never sent.
         """
-        stream = events_stream(partition_of(public(MERCHANT, question.merchant_id), self._partitions))
         note = "the check was out when the charge was sent"
-        evidence = (marker.event_id, stream, encode_fact(marker))
-        said = (judgement.opinion, judgement.reason, None, note)
+        said = (judgement.opinion, judgement.reason, None, note, self._payment_deadline_s)
+        evidence = (marker.event_id, self._stream(question.merchant_id), encode_fact(marker))
         return await self._settle(question.operation_id, *said, command_id, *evidence, giving_back_id)
 
     async def decide(self, payment_id: str, opinion: Opinion, *, actor: str, note: str, command_id: str) -> Settled:
-        """What a person says of a payment whose charge is held."""
-        async with borrowed(self._pool) as connection:
-            operation_id = await connection.fetchval(_SQL["find_held"], payment_id)
-        if operation_id is None:
-            return Settled.KNOWN
-        return await self._settle(operation_id, opinion, "", actor, note, command_id, None, None, None, None)
+        """What a person says of a payment whose charge is held.
 
-    async def _settle(self, *arguments: str | None) -> Settled:
+        `command_id` becomes the row of what follows: its command, or the evidence that it was never sent.
+        """
+        async with borrowed(self._pool) as connection:
+            held = await connection.fetchrow(_SQL["find_held"], payment_id)
+        if held is None:
+            return Settled.KNOWN
+        said = (opinion, "", actor, note, self._payment_deadline_s)
+        # One of the two it is: either it goes on or it ends.
+        evidence = (command_id, self._stream(held["merchant_id"]), None)
+        return await self._settle(held["operation_id"], *said, command_id, *evidence, None)
+
+    def _stream(self, merchant_id: str) -> str:
+        return events_stream(partition_of(public(MERCHANT, merchant_id), self._partitions))
+
+    async def _settle(self, *arguments: str | float | None) -> Settled:
         async with borrowed(self._pool) as connection:
             return Settled(await connection.fetchval(_SQL["settle_screening"], *arguments))
 

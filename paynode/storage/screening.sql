@@ -52,21 +52,21 @@ WHERE operation_id = $1 AND is_owed
 
 -- name: settle_screening
 -- A verdict that came later, and what follows from it.
-SELECT settle_screening($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10)
+SELECT settle_screening($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11)
 
 -- name: find_held
 -- The operation of a payment that waits for a person; a payment has one charge.
-SELECT operation_id::text AS operation_id
+SELECT operation_id::text AS operation_id, merchant_id::text AS merchant_id
 FROM screenings
 WHERE payment_id = $1 AND verdict = 'held'
 
 -- name: list_held
--- What waits, oldest first, by the index of held ones.
+-- What waits, oldest first, by the index of held ones. Of a charge that has ended meanwhile nobody need say anything.
 SELECT
     payment_id::text AS payment_id, merchant_id::text AS merchant_id, amount, currency, verdict, reason, at, is_owed,
     opinion
-FROM screenings
-WHERE verdict = 'held'
+FROM screenings AS s
+WHERE verdict = 'held' AND EXISTS (SELECT FROM operations AS o WHERE o.id = s.operation_id AND o.state = 'new')
 ORDER BY at
 LIMIT $1
 

@@ -21,15 +21,19 @@ def noted(pool: Hashable) -> Iterator[None]:
     waiting[me] = time.monotonic()
     try:
         yield
+        # It has been served. Who gives up proves nothing about those before it.
+        _forget_up_to(me, waiting)
     finally:
-        if me in waiting:
-            _forget_up_to(me, waiting)
-        if not waiting:
-            _SINCE.pop(pool, None)
+        waiting.pop(me, None)
+        # Whoever came after the last had gone has begun a queue of his own.
+        if not waiting and _SINCE.get(pool) is waiting:
+            del _SINCE[pool]
 
 
 def _forget_up_to(me: object, waiting: dict[object, float]) -> None:
-    """Whoever came before has been overtaken."""
+    """Whoever came before has been overtaken; nobody has who was overtaken himself."""
+    if me not in waiting:
+        return
     for one in list(waiting):
         del waiting[one]
         if one is me:

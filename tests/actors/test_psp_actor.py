@@ -49,6 +49,7 @@ CAPABILITIES = Capabilities(
     settle_s=60.0,
 )
 SEND_WITHIN_S, CALL_DEADLINE_S = 5.0, 10.0
+PENDING_INQUIRY_S = 600.0
 
 
 LEAVE = Turn()
@@ -61,7 +62,9 @@ class World:
     is_claimed: bool = True
     attempt: Attempt | None = None
     sent: Answer = APPROVED
-    found: Answer | None = None
+    found: Answer | Turn | None = None
+    again: Attempt | None = None  # what the second look at the attempt shows, if not the same
+    looks: int = 0
     may_resend: bool = True
     turn: Turn = LEAVE
     now_ms: int = 1_000_000
@@ -107,7 +110,7 @@ class World:
 class Inquiries(World):
     """The PSP's side that is asked; `find` is a name of two Protocols."""
 
-    async def find(self, order: PspOrder, *, deadline: float) -> Answer | None:
+    async def find(self, order: PspOrder, *, deadline: float) -> Answer | Turn | None:
         self.said.append("ask")
         assert order.operation_id == "op-1"
         return self.found
@@ -121,9 +124,12 @@ class Rows:
 
     async def find(self, operation_id: str) -> Attempt | None:
         assert operation_id == ORDER.operation_id
-        return self._world.attempt
+        self._world.looks += 1
+        is_again = self._world.looks > 1 and self._world.again is not None
+        return self._world.again if is_again else self._world.attempt
 
-    async def claim_resend(self, attempt_id: str) -> bool:
+    async def claim_resend(self, attempt_id: str, *, idempotent_for_s: float) -> bool:
+        assert idempotent_for_s == CAPABILITIES.idempotent_for_s
         self._world.said.append("claim again")
         assert attempt_id == "attempt-0"
         return self._world.may_resend
@@ -159,6 +165,8 @@ def actor(world: Inquiries) -> PspActor:
         send_within_s=SEND_WITHIN_S,
         call_deadline_s=CALL_DEADLINE_S,
         now_ms=lambda: world.now_ms,
+        pending_inquiry_s=PENDING_INQUIRY_S,
+        chance=lambda: 0.75,
     )
 
 
@@ -243,8 +251,49 @@ INQUIRIES: Mapping[str, tuple[Inquiries, End | None, list[str]]] = {
         ["wait", "ask", "claim again"],
     ),
     "in doubt, not found, the key is forgotten by now, and it has settled": (
-        Inquiries(attempt=attempt(Outcome.UNKNOWN, age_ms=IDEMPOTENT_FOR_MS, sent_ms=SETTLE_MS)),
+        Inquiries(attempt=attempt(Outcome.UNKNOWN, is_past=True, age_ms=IDEMPOTENT_FOR_MS, sent_ms=SETTLE_MS)),
         inquired(ABSENT),
+        ["wait", "ask"],
+    ),
+    "in doubt, not found, settled, and its answer is still waited for": (
+        Inquiries(attempt=attempt(Outcome.UNKNOWN, age_ms=IDEMPOTENT_FOR_MS, sent_ms=SETTLE_MS)),
+        inquired(NOT_FOUND),
+        ["wait", "ask"],
+    ),
+    "in doubt, not found, settled, but another has sent it again meanwhile": (
+        Inquiries(
+            attempt=attempt(Outcome.UNKNOWN, is_past=True, age_ms=IDEMPOTENT_FOR_MS, sent_ms=2 * SETTLE_MS),
+            again=attempt(Outcome.UNKNOWN, age_ms=IDEMPOTENT_FOR_MS, sent_ms=-1000),
+        ),
+        WAIT,
+        ["wait", "ask"],
+    ),
+    "in doubt, not found, settled, and decided meanwhile": (
+        Inquiries(
+            attempt=attempt(Outcome.UNKNOWN, is_past=True, age_ms=IDEMPOTENT_FOR_MS, sent_ms=SETTLE_MS),
+            again=attempt(Outcome.APPROVED, is_past=True, age_ms=IDEMPOTENT_FOR_MS, sent_ms=SETTLE_MS),
+        ),
+        WAIT,
+        ["wait", "ask"],
+    ),
+    "in doubt, not found, may not be sent again, and nobody is at it": (
+        Inquiries(attempt=attempt(Outcome.UNKNOWN, is_past=True), may_resend=False),
+        inquired(NOT_FOUND),
+        ["wait", "ask", "claim again"],
+    ),
+    "absent, and still not found": (
+        Inquiries(attempt=attempt(Outcome.ABSENT)),
+        inquired(ABSENT),
+        ["wait", "ask"],
+    ),
+    "absent, and found after all": (
+        Inquiries(attempt=attempt(Outcome.ABSENT), found=APPROVED),
+        inquired(APPROVED),
+        ["wait", "ask"],
+    ),
+    "pending still, which the domain asks about again": (
+        Inquiries(attempt=attempt(Outcome.PENDING), found=PENDING),
+        inquired(PENDING),
         ["wait", "ask"],
     ),
     "in doubt, not found, the key is forgotten by now, and it may show yet": (
@@ -268,7 +317,7 @@ INQUIRIES: Mapping[str, tuple[Inquiries, End | None, list[str]]] = {
             inquired(found if news == "news" else None),
             ["wait", "ask"],
         )
-        for outcome in (Outcome.PENDING, Outcome.APPROVED, Outcome.DECLINED, Outcome.EXPIRED)
+        for outcome in (Outcome.REVERSED, Outcome.APPROVED, Outcome.DECLINED, Outcome.EXPIRED)
         for news, found in {"news": APPROVED, "no answer": IN_DOUBT, "not found": None}.items()
     },
 }
@@ -277,6 +326,7 @@ INQUIRIES: Mapping[str, tuple[Inquiries, End | None, list[str]]] = {
 async def check(kind: CommandKind, world: Inquiries, end: End | None, said: list[str]) -> None:
     asked = command(kind)
     world.said.clear()
+    world.looks = 0
     concluded = await actor(world).perform(asked)
     assert world.said == said
     if end is None:
@@ -370,11 +420,38 @@ async def test_what_waits_is_heard_of_again_when_its_payment_is_given_up() -> No
 async def test_after_the_deadline_of_the_payment_the_bytes_are_not_sent_again_either() -> None:
     """Whoever wanted to pay has gone: that nothing is there is the better end."""
     for sent_ms, answer in ((SETTLE_MS - 1, NOT_FOUND), (SETTLE_MS, ABSENT)):
-        world = Inquiries(attempt=attempt(Outcome.UNKNOWN, sent_ms=sent_ms))
+        world = Inquiries(attempt=attempt(Outcome.UNKNOWN, is_past=True, sent_ms=sent_ms))
         concluded = await actor(world).perform(command(CommandKind.INQUIRE, give_up_at_ms=world.now_ms))
         assert isinstance(concluded, Conclusion)
         assert concluded.answer == answer
         assert world.said == ["wait", "ask"]
+
+
+@pytest.mark.parametrize("found", [None, IN_DOUBT], ids=["not found", "no answer"])
+async def test_an_open_page_without_news_is_asked_about_again(found: Answer | None) -> None:
+    """With the command would go the question, and nobody would put it again."""
+    world = Inquiries(attempt=attempt(Outcome.PENDING), found=found)
+    asked = command(CommandKind.INQUIRE)
+    postponed = await actor(world).perform(asked)
+    assert isinstance(postponed, Postponed)
+    assert postponed.command is asked
+    assert postponed.pause_s == pytest.approx(1.1 * PENDING_INQUIRY_S)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.PENDING, Outcome.APPROVED])
+async def test_a_question_that_our_own_guards_refuse_after_all_is_put_later(outcome: Outcome) -> None:
+    world = Inquiries(attempt=attempt(outcome), found=Turn(pause_s=7.0))
+    asked = command(CommandKind.INQUIRE)
+    assert await actor(world).perform(asked) == Postponed(command=asked, pause_s=7.0)
+
+
+async def test_what_is_sent_again_shortly_before_the_deadline_has_only_that_time_to_leave() -> None:
+    world = Inquiries(attempt=attempt(Outcome.UNKNOWN))
+    began = time.monotonic()
+    await actor(world).perform(command(CommandKind.INQUIRE, give_up_at_ms=world.now_ms + 1500))
+    ((send_by, deadline),) = world.instants
+    assert send_by - 1.5 <= time.monotonic()
+    assert deadline >= began + SEND_WITHIN_S + CALL_DEADLINE_S
 
 
 async def test_a_database_that_is_away_leaves_the_command_where_it_is() -> None:

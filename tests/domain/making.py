@@ -128,6 +128,12 @@ class History:
         done = charge(reference or f"ref_{operation.id}", amount=operation.money.amount)
         return self.tell(replace(done, operation_id=operation.id))
 
+    def take_back(self, of: int = -1) -> History:
+        """The PSP takes back what it has done for an operation, exactly."""
+        operation = self.payment.operations[of]
+        done = charge(operation.reference, amount=operation.money.amount)
+        return self.tell(replace(done, outcome=Outcome.REVERSED, operation_id=operation.id))
+
     def ask(
         self,
         kind: RequestKind,

@@ -42,11 +42,11 @@ def expected(  # noqa: C901 - one rule after the other, as the design has them
     calls = {(fact.event_id, fact.outcome.value) for fact in facts}
     unsent, doubts = (sum(outcome == name for _, outcome in calls) for name in ("not_sent", "unknown"))
     is_booked = bool(right or gone)  # what was taken back had been given
-    is_reversed = is_booked and "reversed" in said
+    is_reversed = bool(gone)
     is_denied = bool(charges) and bool(said & {"declined", "expired"}) and not is_given_back
 
-    is_contradicted = charges != right or len(right) > 1 or is_denied
-    if (charges and is_contradicted) or (is_reversed and is_given_back):
+    is_contradicted = charges | taken != right | gone or len(right | gone) > 1 or is_denied
+    if is_contradicted or (is_reversed and is_given_back):
         status = "review"  # the evidence contradicts the terms, itself or what we did: people must look
     elif is_booked:
         status = "failed" if is_reversed else "captured"

@@ -46,7 +46,7 @@ def after(*names: str) -> Decision:
         (("not sent", "not sent again", "not sent a third time"), []),  # given up
         (("unknown", "not sent"), []),  # the ladder that the doubt began goes on; a second one would double it
         (("not sent", "unknown"), [(INQUIRE, 5_000)]),
-        (("page a", "unknown"), []),  # the page is known: there is no doubt
+        (("page a", "unknown"), [(INQUIRE, 600_000)]),  # there is no doubt, but somebody must go on asking
         (("charge", "unknown"), []),
         (("declined", "not sent"), []),
         (("charge of too much",), []),  # for people
@@ -88,6 +88,12 @@ def test_what_was_provably_sent_to_nobody_goes_to_the_next_psp_at_once_and_then_
         (command,) = decision.commands
         told.append((command.psp, command.delay_ms, about.charge.psp))
     assert told == [("other", 0, "other"), ("sim", 1_000, "sim"), ("other", 0, "other"), ("sim", 2_000, "sim")]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.ABSENT])
+def test_a_promise_is_asked_about_again_whatever_the_last_question_came_to(outcome: Outcome) -> None:
+    told = decisions([fact(Outcome.UNKNOWN), ALPHABET["page a"], fact(outcome)])
+    assert [one.kind for one in told[-1].commands] == [INQUIRE]
 
 
 def test_what_may_have_been_sent_stays_where_it_is() -> None:
@@ -182,7 +188,12 @@ def _is_new_doubt(before: Payment, decision: Decision) -> bool:
         Outcome.NOT_SENT: OperationState.NEW,
         Outcome.PENDING: OperationState.PENDING,
     }
-    return wanted.get(last.outcome) is decision.payment.charge.state
+    return wanted.get(last.outcome) is decision.payment.charge.state or _is_promise(decision.payment, last)
+
+
+def _is_promise(payment: Payment, last: Fact) -> bool:
+    is_no_news = last.outcome in (Outcome.UNKNOWN, Outcome.ABSENT)
+    return is_no_news and payment.charge.state is OperationState.PENDING
 
 
 @law(300)

@@ -12,7 +12,7 @@ from paynode.domain.ledger import Entry
 from paynode.domain.payment import Amounts, Method, OperationKind, OperationState, RefundStatus, Status
 from paynode.domain.psp import Capabilities, Outcome
 from paynode.domain.requesting import Refusal, RequestKind
-from tests.domain.making import History, payment
+from tests.domain.making import History, charge, payment
 
 CAPTURE, VOID, CANCEL, REFUND = RequestKind.CAPTURE, RequestKind.VOID, RequestKind.CANCEL, RequestKind.REFUND
 POOR = Capabilities(
@@ -175,7 +175,7 @@ def test_a_refund_that_succeeds_after_it_was_given_up_is_paid_out_of_what_is_ava
 
 
 def test_a_refund_that_fails_after_it_succeeded_comes_back() -> None:
-    history = sold().with_wallet(available=1000).ask(REFUND).succeed().happen(Outcome.REVERSED)
+    history = sold().with_wallet(available=1000).ask(REFUND).succeed().take_back()
     assert lines(history, "refund_reversal") == [("psp:sim:receivable", "merchant:available", 1000)]
     assert history.payment.amounts.refundable == 1000
     assert history.books.wallet("EUR").available == 1000
@@ -198,10 +198,10 @@ def test_refunds_need_a_capture_and_funds() -> None:
 
 
 def test_a_charge_that_the_psp_takes_back_is_mirrored_to_the_last_unit() -> None:
-    history = sold().happen(Outcome.REVERSED)
+    history = sold().take_back()
     assert (history.payment.status, history.payment.amounts.captured) == (Status.FAILED, 0)
     assert history.books.wallet("EUR").balance == 0
-    late = sold().with_wallet(available=1000).ask(REFUND, amount=400).succeed().happen(Outcome.REVERSED, of=0)
+    late = sold().with_wallet(available=1000).ask(REFUND, amount=400).succeed().take_back(0)
     assert (late.payment.status, late.payment.review_reason) == (Status.REVIEW, "reversed_after_refund")
     assert late.payment.amounts.refundable == 0, "no evidence fails a CHECK"
     assert late.books.wallet("EUR").balance == 1000 - 400, "and the books say what happened"
@@ -281,7 +281,9 @@ def test_a_request_raises_the_version_and_stands_on_the_timeline() -> None:
     assert effects.decided is not None
     assert (effects.decided.refusal, effects.decided.version) == (None, 3)
     refused = history.ask(CAPTURE).effects[-1]
-    assert (refused.event, refused.payment, refused.made) == (None, None, ())
+    assert (refused.event, refused.made) == (None, ())
+    assert refused.payment is history.payment, "its version is compared: a mark may have come"
+    assert refused.base_version == history.payment.version
 
 
 def test_a_reversal_undoes_the_authorization_once() -> None:
@@ -301,6 +303,54 @@ def test_a_reversal_of_what_is_not_authorized_yet_waits_for_it() -> None:
     assert [one.kind for one in history.payment.operations] == [OperationKind.AUTHORIZE, OperationKind.VOID]
     history.happen(Outcome.APPROVED, of=1)
     assert (history.payment.status, history.payment.charge.state) == (Status.VOIDED, OperationState.APPROVED)
+
+
+def test_the_void_of_a_reversed_payment_is_tried_until_it_is_sent() -> None:
+    about = replace(authorized().payment, is_for_pos=True, is_reversed=True)
+    history = History(payment=about).ask(RequestKind.REVERSE).happen(Outcome.NOT_SENT)
+    assert (history.payment.operations[1].state, history.payment.review_reason) == (OperationState.NEW, None)
+
+
+def test_what_was_given_back_already_is_not_reversed_once_more() -> None:
+    about = replace(payment(kind=OperationKind.AUTHORIZE), is_for_pos=True)
+    history = History(payment=about).happen(Outcome.DECLINED).succeed(0)
+    history.payment = replace(history.payment, is_reversed=True)
+    history.ask(RequestKind.REVERSE)
+    assert [one.kind for one in history.payment.operations] == [OperationKind.AUTHORIZE, OperationKind.VOID]
+
+
+def test_a_reversed_payment_that_a_check_had_held_has_ended() -> None:
+    about = replace(payment(kind=OperationKind.AUTHORIZE), is_for_pos=True)
+    held = History(payment=about).happen(Outcome.HELD).payment
+    assert held.status is Status.REVIEW
+    assert History(payment=replace(held, is_reversed=True)).happen(Outcome.NOT_SENT).payment.status is Status.FAILED
+
+
+def test_nothing_is_over_while_a_capture_is_under_way() -> None:
+    history = authorized().ask(CAPTURE, amount=300).happen(Outcome.EXPIRED, of=0)
+    assert (history.payment.status, history.payment.keeps_order_slot) == (Status.AUTHORIZED, True)
+    history.succeed(1)
+    assert history.payment.status is Status.PARTIALLY_CAPTURED
+    gone = authorized().ask(VOID).happen(Outcome.APPROVED).happen(Outcome.EXPIRED, of=0)
+    assert gone.payment.status is Status.VOIDED, "it lapsed because it was voided"
+
+
+def test_an_authorization_that_is_taken_back_after_its_capture_is_for_people() -> None:
+    history = authorized().ask(CAPTURE).succeed()
+    charged = history.payment.charge
+    taken = charge(charged.reference, amount=1000)
+    history.tell(replace(taken, outcome=Outcome.REVERSED, operation_id=charged.id))
+    assert (history.payment.status, history.payment.review_reason) == (Status.REVIEW, "reversed_after_capture")
+
+
+@pytest.mark.parametrize(("amount", "reference"), [(300, "ref"), (1000, "another")])
+def test_what_is_taken_back_in_another_amount_or_under_another_name_is_for_people(amount: int, reference: str) -> None:
+    history = sold()
+    said = charge(history.payment.charge.reference if reference == "ref" else reference, amount=amount)
+    history.tell(replace(said, outcome=Outcome.REVERSED))
+    assert history.payment.status is Status.REVIEW
+    if amount != 1000:
+        assert history.books.wallet("EUR").pending == 960, "the wallet is untouched"
 
 
 def test_giving_back_that_fails_is_for_people() -> None:

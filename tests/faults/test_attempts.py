@@ -31,6 +31,7 @@ from tests.storage import rows
 APPROVED = Answer(outcome=Outcome.APPROVED, reference="ch_1", amount=1000, currency="EUR")
 PENDING = Answer(outcome=Outcome.PENDING, reference="ses_1", page_url="https://psp.example/1")
 IN_DOUBT = Answer(outcome=Outcome.UNKNOWN, reason="timeout")
+ABSENT = Answer(outcome=Outcome.ABSENT, reason="not_found")
 NOT_SENT = Answer(outcome=Outcome.NOT_SENT, reason="connection_refused")
 
 ORDER = PspOrder(
@@ -52,8 +53,8 @@ async def gateways(settings: Settings) -> AsyncIterator[Pool]:
         yield connections
 
 
-def attempts_of(connections: Pool) -> PgAttempts:
-    return PgAttempts(connections, gateway="test", send_within_s=5, call_deadline_s=10, partitions=32)
+def attempts_of(connections: Pool, gateway: str = "test") -> PgAttempts:
+    return PgAttempts(connections, gateway=gateway, send_within_s=5, call_deadline_s=10, partitions=32)
 
 
 async def issue(owner: Session, kind: CommandKind) -> GatewayCommand:
@@ -128,11 +129,99 @@ async def test_the_settle_window_counts_from_the_last_sending(owner: Session, ga
     assert attempt.age_ms >= 3_600_000
     assert attempt.sent_ms >= 3_595_000 - 5_000, "it could be sent for 5 s after the claim"
     assert attempt.sent_ms < attempt.age_ms
-    assert await attempts.claim_resend(attempt_id)
+    assert await attempts.claim_resend(attempt_id, idempotent_for_s=7200)
     attempt = await attempts.find(ORDER.operation_id)
     assert attempt is not None
     assert attempt.sent_ms < 0, "at this moment it may still be on its way"
     assert attempt.age_ms >= 3_600_000, "the PSP has known the key since the first sending"
+
+
+@pytest.mark.parametrize("nothing", [IN_DOUBT, ABSENT], ids=["in doubt", "absent"])
+async def test_an_inquiry_without_success_ends_nothing_while_another_sends_the_bytes_again(
+    owner: Session, gateways: Pool, nothing: Answer
+) -> None:
+    """Its "not found" is from before: the other's answer would be thrown away, and a third could begin to send."""
+    ours, theirs = attempts_of(gateways), attempts_of(gateways, "other")
+    attempt_id = await concluded(owner, ours, IN_DOUBT)
+    inquiry, resend = await issue(owner, CommandKind.INQUIRE), await issue(owner, CommandKind.INQUIRE)
+    assert await theirs.claim_resend(attempt_id, idempotent_for_s=60)
+    assert await ours.conclude([ended(inquiry, attempt_id, nothing, Source.INQUIRY)]) == []
+    left = await PgCommands(gateways).read("paynode:{psp-sim}:commands", [inquiry.ref])
+    assert list(left) == [inquiry.ref], "it is brought again"
+    assert not await ours.claim_resend(attempt_id, idempotent_for_s=60), "the other still is at it"
+    assert len(await theirs.conclude([ended(resend, attempt_id, IN_DOUBT, Source.INQUIRY)])) == 1, "its own end counts"
+    assert len(await ours.conclude([ended(inquiry, attempt_id, nothing, Source.INQUIRY)])) == 1, "and then any"
+    attempt = await ours.find(ORDER.operation_id)
+    assert attempt is not None
+    assert attempt.outcome is nothing.outcome
+
+
+async def test_what_is_found_counts_also_while_another_sends_the_bytes_again(owner: Session, gateways: Pool) -> None:
+    ours, theirs = attempts_of(gateways), attempts_of(gateways, "other")
+    attempt_id = await concluded(owner, ours, IN_DOUBT)
+    inquiry, resend = await issue(owner, CommandKind.INQUIRE), await issue(owner, CommandKind.INQUIRE)
+    assert await theirs.claim_resend(attempt_id, idempotent_for_s=60)
+    assert len(await ours.conclude([ended(inquiry, attempt_id, APPROVED, Source.INQUIRY)])) == 1
+    assert len(await theirs.conclude([ended(resend, attempt_id, IN_DOUBT, Source.INQUIRY)])) == 1
+    attempt = await ours.find(ORDER.operation_id)
+    assert attempt is not None
+    assert attempt.outcome is Outcome.APPROVED
+
+
+async def test_a_sending_that_begins_while_it_is_concluded_absent_waits_and_does_not_begin(
+    owner: Session, gateways: Pool
+) -> None:
+    attempts = attempts_of(gateways)
+    attempt_id = await concluded(owner, attempts, IN_DOUBT)
+    claims: list[bool] = []
+
+    async def claim_again() -> None:
+        claims.append(await attempts.claim_resend(attempt_id, idempotent_for_s=60))
+
+    async with anyio.create_task_group() as group, owner.transaction():
+        await owner.execute("UPDATE psp_attempts SET outcome = 'absent' WHERE id = $1", attempt_id)
+        group.start_soon(claim_again)
+        await anyio.sleep(0.3)
+        assert claims == [], "it waits for the other's end"
+    assert claims == [False]
+
+
+@pytest.mark.parametrize("told", [PENDING, ABSENT], ids=["pending", "absent"])
+async def test_a_doubt_takes_nothing_back(owner: Session, gateways: Pool, told: Answer) -> None:
+    attempts = attempts_of(gateways)
+    attempt_id = await concluded(owner, attempts, IN_DOUBT)
+    for answer in (told, IN_DOUBT):
+        inquiry = await issue(owner, CommandKind.INQUIRE)
+        assert len(await attempts.conclude([ended(inquiry, attempt_id, answer, Source.INQUIRY)])) == 1
+    attempt = await attempts.find(ORDER.operation_id)
+    assert attempt is not None
+    assert attempt.outcome is told.outcome
+    assert not await attempts.claim_resend(attempt_id, idempotent_for_s=60)
+
+
+@pytest.mark.parametrize(
+    ("state", "may"),
+    [("unknown", True), ("review", True), ("new", True), ("pending", True), ("approved", False), ("failed", False)],
+)
+async def test_nothing_is_sent_again_for_an_operation_that_is_decided(
+    owner: Session, gateways: Pool, state: str, may: bool
+) -> None:
+    """A callback has come between the question and this."""
+    merchant, attempts = rows.merchant(id=ORDER.merchant_id), attempts_of(gateways)
+    await rows.insert(owner, "merchants", merchant)
+    about = {"payment_id": ORDER.payment_id, "merchant_id": ORDER.merchant_id}
+    await rows.insert(owner, "payments", rows.payment(id=ORDER.payment_id, merchant_id=ORDER.merchant_id))
+    await rows.insert(owner, "operations", rows.operation(id=ORDER.operation_id, state=state, **about))
+    attempt_id = await concluded(owner, attempts, IN_DOUBT)
+    assert await attempts.claim_resend(attempt_id, idempotent_for_s=60) is may
+
+
+async def test_a_key_that_the_psp_may_have_forgotten_is_not_sent_again(owner: Session, gateways: Pool) -> None:
+    attempts = attempts_of(gateways)
+    attempt_id = await concluded(owner, attempts, IN_DOUBT)
+    await owner.execute("UPDATE psp_attempts SET claimed_at = claimed_at - interval '1 h'")
+    assert not await attempts.claim_resend(attempt_id, idempotent_for_s=3600)
+    assert await attempts.claim_resend(attempt_id, idempotent_for_s=7200)
 
 
 async def test_what_was_absent_and_shows_after_all_is_found(owner: Session, gateways: Pool) -> None:
@@ -218,5 +307,5 @@ class Careless:
 async def test_an_answer_that_cannot_be_stored_is_a_doubt_and_a_failure_of_the_psp(bad: Answer) -> None:
     psp = GuardedPsp("careless", Careless(bad), Observer(), RULES, clock=time.monotonic)
     for answer in (await psp.send(ORDER, REQUEST, send_by=0, deadline=0), await psp.find(ORDER, deadline=0)):
-        assert answer is not None
+        assert isinstance(answer, Answer)
         assert (answer.outcome, answer.is_psp_failure) == (Outcome.UNKNOWN, True)

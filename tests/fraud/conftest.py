@@ -16,6 +16,7 @@ from tests.storage import rows
 
 PARTITIONS = 32
 SALT = "salt"
+DEADLINE_S = 900.0
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ async def owner(settings: Settings) -> AsyncIterator[Session]:
 async def screenings(settings: Settings) -> AsyncIterator[PgScreenings]:
     """One process's."""
     async with pool(settings, Role.GATEWAY, application_name="test", size=8, is_by_key=True) as database:
-        yield PgScreenings(database, salt=SALT, partitions=PARTITIONS)
+        yield PgScreenings(database, salt=SALT, partitions=PARTITIONS, payment_deadline_s=DEADLINE_S)
 
 
 def question(amount: int = 1000, *, currency: str = "EUR", merchant_id: str | None = None) -> Question:

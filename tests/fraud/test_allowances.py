@@ -12,7 +12,7 @@ from paynode.config import Settings
 from paynode.domain.screening import Allowance, Question, Screened, Verdict
 from paynode.storage.postgres import Role, Session, pool
 from paynode.storage.screening import PgScreenings
-from tests.fraud.conftest import PARTITIONS, SALT, question
+from tests.fraud.conftest import DEADLINE_S, PARTITIONS, SALT, question
 from tests.storage import rows
 
 ALLOWANCE = Allowance(payment_max=1000, hour_max=5000)
@@ -30,7 +30,10 @@ async def gateways(settings: Settings) -> AsyncIterator[list[PgScreenings]]:
             )
             for number in range(4)
         ]
-        yield [PgScreenings(database, salt=SALT, partitions=PARTITIONS) for database in pools]
+        yield [
+            PgScreenings(database, salt=SALT, partitions=PARTITIONS, payment_deadline_s=DEADLINE_S)
+            for database in pools
+        ]
 
 
 async def exposed(owner: Session) -> list[tuple[int, int]]:

@@ -54,7 +54,7 @@ async def becomes(installation: Installation, merchant: Merchant, paid: Reply, s
     seen: list[tuple[str, str]] = []
 
     async def is_it() -> bool:
-        payment = await installation.get(merchant, f"/v1/payments/{paid.json['id']}")
+        payment = await installation.get(merchant, paid.headers["Location"])
         seen[:] = [(payment["status"], payment["fraud_check"])]
         return seen == [(status, fraud_check)]
 
@@ -92,7 +92,17 @@ async def _while_it_is_there(installation: Installation, merchant: Merchant) -> 
     assert said.code == 0, said.err
     await becomes(installation, merchant, held, "captured", "passed")
     assert len(await asked(installation)) == 3, "a verdict is not asked for again"
-    return [passed, rejected, held]
+    return [passed, rejected, held, *await _at_the_till(installation, merchant)]
+
+
+async def _at_the_till(installation: Installation, merchant: Merchant) -> list[Reply]:
+    """What is held and nobody waits for any more has ended, and the order can be paid."""
+    held = await installation.pay(merchant, "till", amount=_REVIEWED, prefer="wait=1", on_timeout="reverse")
+    await becomes(installation, merchant, held, "failed", "review")
+    assert (await installation.rows("SELECT count(*) AS n FROM psp_attempts"))[0]["n"] == 2, "it was never sent"
+    again = await installation.pay(merchant, "till-again", order_id="till", amount=_SMALL)
+    await becomes(installation, merchant, again, "captured", "passed")
+    return [again]
 
 
 async def _while_it_is_away(installation: Installation, merchant: Merchant) -> list[Reply]:

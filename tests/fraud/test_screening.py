@@ -227,7 +227,7 @@ class Rows:
     async def claim(self, claims: Sequence[Claim]) -> Sequence[bool]:
         raise NotImplementedError
 
-    async def claim_resend(self, attempt_id: str) -> bool:
+    async def claim_resend(self, attempt_id: str, *, idempotent_for_s: float) -> bool:
         raise NotImplementedError
 
     async def conclude(self, conclusions: Sequence[Conclusion]) -> Sequence[Pointer]:
@@ -311,6 +311,7 @@ class Debts:
     commands: list[str] = field(default_factory=list)
     given_back: list[bool] = field(default_factory=list)
     fails: int = 0
+    defers: int = 0
 
     async def owed(self, count: int) -> Sequence[Owed]:
         if self.fails:
@@ -327,6 +328,10 @@ class Debts:
     ) -> Settled:
         [owed] = [one for one in self.waiting if one.question == question]
         self.waiting.remove(owed)
+        if self.defers:
+            self.defers -= 1
+            self.waiting.append(owed)
+            return Settled.DEFERRED
         self.given_back.append(giving_back_id is not None)
         self.markers.append(marker)
         self.commands.append(command_id)
@@ -398,6 +403,13 @@ async def test_a_question_that_the_check_cannot_answer_holds_up_nobody() -> None
         lambda: [one.question for one in debts.waiting] == [bad],
         "all others are settled",
     )
+
+
+async def test_a_page_of_which_nothing_can_be_settled_yet_is_not_asked_about_again_at_once() -> None:
+    debts, heard = Debts(owed(2), defers=3), Heard()
+    rescreening = sweep(Check([PASS]), debts, heard)
+    assert [await rescreening.run_once() for _ in range(2)] == [False, True]
+    assert heard.settled == [Settled.DEFERRED] * 3 + [Settled.CONFIRMED]
 
 
 async def test_money_is_given_back_only_where_that_is_wanted() -> None:

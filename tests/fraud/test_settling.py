@@ -6,19 +6,23 @@ import asyncio
 import hashlib
 
 import asyncpg
+import orjson
 import pytest
 
 from paynode.actors.screening import late_rejection
 from paynode.config import Settings
+from paynode.domain.evidence import TOO_LATE
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.partition import partition_of
+from paynode.domain.payment import Source
+from paynode.domain.psp import Outcome
 from paynode.domain.requesting import RequestKind
 from paynode.domain.road import commands_stream, events_stream
 from paynode.domain.screening import Allowance, Judgement, Opinion, Question, Screened, Settled, Verdict
 from paynode.storage.bodies import decode_fact, decode_request
 from paynode.storage.postgres import Role, Session, pool, session
 from paynode.storage.screening import PgScreenings
-from tests.fraud.conftest import PARTITIONS, SALT, charge
+from tests.fraud.conftest import DEADLINE_S, PARTITIONS, SALT, charge, question
 from tests.storage import rows
 
 PASS, REJECT, REVIEW = (
@@ -76,10 +80,32 @@ async def test_a_held_charge_comes_to_its_gateway_again_with_its_verdict(
     assert await settle(screenings, asked, judgement) is settled
     assert await verdict(screenings, asked) is after
     [row] = await outbox(owner)
-    assert (row["stream"], row["type"], row["body"]) == (commands_stream("sim"), "psp.submit", '{"as": "made"}')
+    assert (row["stream"], row["type"]) == (commands_stream("sim"), "psp.submit")
+    assert orjson.loads(row["body"])["as"] == "made"
     assert (str(row["operation_id"]), str(row["payment_id"])) == (asked.operation_id, asked.payment_id)
     assert row["published_at"] is None, "the relay brings it"
     assert await screenings.owed(10) == []
+
+
+@pytest.mark.parametrize("reverse_after_s", [None, DEADLINE_S / 2, DEADLINE_S * 2])
+async def test_a_charge_that_was_held_for_long_has_time_again_once_it_is_let_go(
+    screenings: PgScreenings, owner: Session, reverse_after_s: float | None
+) -> None:
+    asked = await held(screenings, owner)
+    await owner.execute("UPDATE operations SET request = jsonb_set(request, '{give_up_at_ms}', '1')")
+    await owner.execute("UPDATE payments SET reverse_at = now() + $1 * interval '1 second'", reverse_after_s)
+    milliseconds = "SELECT floor(extract(epoch FROM {}) * 1000)::bigint"
+    before = await owner.fetchval(milliseconds.format("clock_timestamp()"))
+    assert await settle(screenings, asked, PASS) is Settled.RELEASED
+    after = await owner.fetchval(milliseconds.format("clock_timestamp()"))
+    [row] = await outbox(owner)
+    [kept] = await owner.fetch("SELECT request FROM operations")
+    assert kept["request"] == row["body"], "a later try is told the same"
+    until = orjson.loads(row["body"])["give_up_at_ms"]
+    if reverse_after_s is not None and reverse_after_s < DEADLINE_S:
+        assert until == await owner.fetchval(milliseconds.format("reverse_at") + " FROM payments")
+    else:
+        assert before + DEADLINE_S * 1000 <= until <= after + DEADLINE_S * 1000
 
 
 async def test_a_charge_that_should_not_have_been_sent_is_marked_and_people_are_told(
@@ -96,17 +122,60 @@ async def test_a_charge_that_should_not_have_been_sent_is_marked_and_people_are_
     assert await audited(owner) == [("fraud-check", "screening.marked")]
 
 
-async def test_where_it_is_wanted_the_money_is_asked_back_too(screenings: PgScreenings, owner: Session) -> None:
+@pytest.mark.parametrize(
+    ("captured", "back"), [(1000, RequestKind.REFUND), (400, RequestKind.REFUND), (0, RequestKind.VOID)]
+)
+async def test_where_it_is_wanted_the_money_is_asked_back_too(
+    screenings: PgScreenings, owner: Session, captured: int, back: RequestKind
+) -> None:
     asked = await bypassed(screenings, owner)
+    await owner.execute("UPDATE operations SET state = 'approved'")
+    await owner.execute("UPDATE payments SET amount_authorized = 1000, amount_captured = $1", captured)
     assert await settle(screenings, asked, REJECT, gives_back=True) is Settled.MARKED
     evidence, request = sorted(await outbox(owner), key=lambda row: str(row["type"]), reverse=True)
     assert (evidence["type"], request["type"]) == ("psp.evidence", "payment.request")
     assert request["stream"] == evidence["stream"]
     decoded = decode_request(request["body"])
     assert (decoded.id, decoded.payment_id) == (request["id"], asked.payment_id)
-    assert (decoded.kind, decoded.amount) == (RequestKind.REFUND, None)
+    assert (decoded.kind, decoded.amount) == (back, None)
     [kept] = await owner.fetch("SELECT id::text AS id, kind, decided_at FROM requests")
-    assert tuple(kept) == (request["id"], "refund", None)
+    assert tuple(kept) == (request["id"], back, None)
+
+
+@pytest.mark.parametrize(
+    "undecided",
+    [
+        "UPDATE operations SET state = 'new'",
+        "UPDATE operations SET state = 'pending'",
+        "UPDATE operations SET state = 'unknown'",
+        """INSERT INTO operations (id, payment_id, merchant_id, kind, amount, currency, psp, request, state)
+        SELECT gen_random_uuid(), payment_id, merchant_id, 'capture', 1, currency, psp, '{}', 'pending'
+        FROM operations""",
+        """INSERT INTO requests (id, payment_id, merchant_id, kind)
+        SELECT gen_random_uuid(), payment_id, merchant_id, 'capture' FROM operations""",
+        "UPDATE payments SET reverse_at = now()",
+    ],
+)
+async def test_how_it_is_given_back_waits_until_that_can_be_said(
+    screenings: PgScreenings, owner: Session, undecided: str
+) -> None:
+    asked, later = await bypassed(screenings, owner), question()
+    await screenings.bypass(later, "timeout", ALL_PASSES)
+    await owner.execute("UPDATE operations SET state = 'approved'")
+    await owner.execute("UPDATE payments SET amount_authorized = 1000, amount_captured = 1000")
+    await owner.execute(undecided)
+    assert await settle(screenings, asked, REJECT, gives_back=True) is Settled.DEFERRED
+    assert (await outbox(owner), await audited(owner)) == ([], [])
+    assert [one.question for one in await screenings.owed(10)] == [later, asked], "it comes last, and comes again"
+
+    assert await settle(screenings, asked, REJECT) is Settled.MARKED, "to mark it, nothing need be known"
+
+
+async def test_of_what_came_to_nothing_nothing_is_asked_back(screenings: PgScreenings, owner: Session) -> None:
+    asked = await bypassed(screenings, owner)
+    await owner.execute("UPDATE operations SET state = 'declined'")
+    assert await settle(screenings, asked, REJECT, gives_back=True) is Settled.MARKED
+    assert [row["type"] for row in await outbox(owner)] == ["psp.evidence"]
 
 
 async def test_a_charge_that_the_check_wants_looked_at_is_brought_before_people_only(
@@ -133,18 +202,42 @@ async def test_of_many_that_settle_one_does(screenings: PgScreenings, owner: Ses
     assert len(await outbox(owner)) == 1
 
 
-@pytest.mark.parametrize("why", ["operation", "given up", "nobody at the till"])
+@pytest.mark.parametrize("is_by_person", [True, False])
+@pytest.mark.parametrize("why", ["operation", "given up", "nobody at the till", "an attempt"])
 async def test_a_charge_that_nobody_wants_any_more_is_not_let_go(
-    screenings: PgScreenings, owner: Session, why: str
+    screenings: PgScreenings, owner: Session, why: str, is_by_person: bool
 ) -> None:
     asked = await charge(owner, state="failed" if why == "operation" else "new")
     if why == "given up":
         await owner.execute("UPDATE payments SET given_up_at = now()")
-    elif why == "nobody at the till":
+    elif why != "operation":
         await owner.execute("UPDATE payments SET reverse_at = now(), reversed_at = now()")
+    if why == "an attempt":
+        await owner.execute(
+            """INSERT INTO psp_attempts (
+                id, operation_id, payment_id, psp, path, request, gateway, send_by, deadline_at
+            ) VALUES (gen_random_uuid(), $1, $2, 'sim', '', '', 'g', now(), now() + interval '1 second')""",
+            asked.operation_id,
+            asked.payment_id,
+        )
     await screenings.bypass(asked, "timeout", NOTHING_PASSES)
-    assert await settle(screenings, asked, PASS) is Settled.CLOSED
-    assert (await outbox(owner), await verdict(screenings, asked)) == ([], Verdict.HELD)
+    if is_by_person:
+        settled = await screenings.decide(
+            asked.payment_id, Opinion.PASS, actor="grace", note="known", command_id=rows.new_id()
+        )
+    else:
+        settled = await settle(screenings, asked, PASS)
+    assert (settled, await verdict(screenings, asked)) == (Settled.CLOSED, Verdict.HELD)
+    # Its actor ends it. What may have been sent before the check was switched on, its PSP must end.
+    expected = [] if why in ("operation", "an attempt") else [Source.OPERATOR if is_by_person else Source.INQUIRY]
+    ended = await outbox(owner)
+    assert [decode_fact(row["body"]).source for row in ended] == expected
+    for row in ended:
+        partition = partition_of(public(MERCHANT, asked.merchant_id), PARTITIONS)
+        assert (row["stream"], row["type"]) == (events_stream(partition), "psp.evidence")
+        fact = decode_fact(row["body"])
+        assert (fact.event_id, fact.operation_id) == (row["id"], asked.operation_id)
+        assert (fact.outcome, fact.reason) == (Outcome.NOT_SENT, TOO_LATE)
 
 
 async def test_a_person_decides_what_the_check_would_not(screenings: PgScreenings, owner: Session) -> None:
@@ -190,7 +283,7 @@ async def test_of_a_customer_a_salted_digest_is_told_and_without_a_salt_nothing(
     expected = hashlib.sha256(f"{SALT}:ada@example.org".encode()).hexdigest()
     assert (await screenings.find(asked.operation_id, asked.payment_id)).customer == expected
     async with pool(settings, Role.GATEWAY, application_name="test", size=1) as database:
-        unsalted = PgScreenings(database, salt="", partitions=PARTITIONS)
+        unsalted = PgScreenings(database, salt="", partitions=PARTITIONS, payment_deadline_s=DEADLINE_S)
         assert (await unsalted.find(asked.operation_id, asked.payment_id)).customer is None
     await owner.execute("UPDATE payments SET customer = NULL")
     assert (await screenings.find(asked.operation_id, asked.payment_id)).customer is None

@@ -51,7 +51,10 @@ def test_failures_of_one_kind_stop_that_kind_alone(answer: Answer) -> None:
         guards = guarded(psp)
         for _ in range(10):
             assert await send(guards, CAPTURE) == answer
-        assert await send(guards, CAPTURE) == Turn(refusal="breaker_open")
+        refused = await send(guards, CAPTURE)
+        assert isinstance(refused, Turn)
+        assert refused.refusal == "", "no other PSP could take it: it waits"
+        assert refused.pause_s is not None
         assert len(psp.called_at) == 10, "what is refused never reaches the PSP"
         psp.answer = APPROVED
         assert await send(guards, SALE) == APPROVED
@@ -178,6 +181,102 @@ def test_the_pace_is_kept_and_what_waits_too_long_for_it_is_not_sent() -> None:
     at_once(main)
 
 
+NOT_CHARGES = [kind for kind in OperationKind if kind not in (SALE, OperationKind.AUTHORIZE)]
+
+
+@pytest.mark.parametrize("kind", NOT_CHARGES)
+def test_what_no_other_psp_could_take_waits_and_makes_no_facts(kind: OperationKind) -> None:
+    """Of many that come while one probe is under way, none is claimed: each would be a fact, for a whole day."""
+
+    async def main() -> None:
+        psp, ends = Psp(answer=REFUSED), list[Answer | Turn]()
+        guards = guarded(psp)
+        for _ in range(10):
+            await send(guards, kind)
+        await anyio.sleep(RULES.breaker.open_s)
+        psp.called_at.clear()
+
+        async def try_again() -> None:
+            ends.append(await send(guards, kind))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(30):
+                group.start_soon(try_again)
+        pauses = [end.pause_s for end in ends if isinstance(end, Turn) and end.pause_s is not None]
+        assert len(psp.called_at) == 1
+        assert [end for end in ends if isinstance(end, Answer)] == [REFUSED]
+        assert len(pauses) == 29
+        assert len(set(pauses)) > 1
+
+    at_once(main)
+
+
+def test_of_many_inquiries_at_a_half_open_breaker_one_asks_and_the_others_wait() -> None:
+    async def main() -> None:
+        psp, ends = Psp(answer=SILENT), list[Answer | Turn | None]()
+        guards = guarded(psp)
+        for _ in range(10):
+            await ask(guards)
+        await anyio.sleep(RULES.breaker.open_s)
+        psp.called_at.clear()
+
+        async def ask_again() -> None:
+            ends.append(await ask(guards))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(30):
+                group.start_soon(ask_again)
+        assert len(psp.called_at) == 1
+        assert [end for end in ends if isinstance(end, Answer)] == [SILENT]
+        assert sum(isinstance(end, Turn) and end.pause_s is not None for end in ends) == 29
+
+    at_once(main)
+
+
+OF_OUR_OWN = Answer(outcome=Outcome.NOT_SENT, reason="pool_wait")
+
+
+def test_what_did_not_leave_for_reasons_of_our_own_closes_no_breaker_and_counts_for_nothing() -> None:
+    async def main() -> None:
+        psp = Psp(answer=REFUSED)
+        guards = guarded(psp)
+        for _ in range(9):
+            await send(guards)
+        psp.answer = OF_OUR_OWN
+        assert await send(guards) == OF_OUR_OWN
+        assert guards.vitals.breakers[SALE].calls == 9
+        psp.answer = REFUSED
+        await send(guards)
+        assert states(guards)[SALE] == "open", "ten failures in a row: nothing good came between"
+        await anyio.sleep(RULES.breaker.open_s)
+        psp.answer = OF_OUR_OWN
+        assert await send(guards) == OF_OUR_OWN
+        assert states(guards)[SALE] == "half_open", "nothing is known of the PSP"
+        psp.answer = APPROVED
+        assert await send(guards) == APPROVED
+        assert states(guards)[SALE] == "closed"
+
+    at_once(main)
+
+
+def test_a_turn_of_which_nothing_came_keeps_no_probe_back() -> None:
+    """Another has claimed the sending: whoever is next may probe."""
+
+    async def main() -> None:
+        psp = Psp(answer=REFUSED)
+        guards = guarded(psp)
+        for _ in range(10):
+            await send(guards)
+        await anyio.sleep(RULES.breaker.open_s)
+        async with guards.turn_to_send(ORDER, is_retry=False, is_urgent=False) as turn:
+            assert turn == Turn()
+            assert await send(guards) == Turn(refusal="breaker_open")
+        psp.answer = APPROVED
+        assert await send(guards) == APPROVED
+
+    at_once(main)
+
+
 # -- the word of an operator ------------------------------------------------------------------------------------------
 
 
@@ -262,7 +361,7 @@ def test_nothing_is_ever_called_not_sent_by_an_inquiry() -> None:
         guards = guarded(Psp())
         guards.obey(Company(live=1, orders=[trip("inquiry")]))
         answer = await guards.find(ORDER, deadline=0)
-        assert answer is not None
-        assert answer.outcome is Outcome.UNKNOWN
+        assert isinstance(answer, Turn)
+        assert answer.pause_s is not None, "nothing is known: it is asked later"
 
     at_once(main)

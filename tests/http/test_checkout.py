@@ -126,6 +126,7 @@ async def test_the_customer_comes_back_with_the_status_that_the_callback_brings(
 async def test_without_a_callback_the_psp_is_asked_once_however_often_the_customer_reloads(house: House) -> None:
     payment = await _payment(house)
     await house.become(payment, "requires_action", page_url=PAGE)
+    await house.owner.execute("UPDATE operations SET state = 'pending'")
     house.recorder.published.clear()
     async with anyio.create_task_group() as tasks:
         for _ in range(5):
@@ -137,6 +138,14 @@ async def test_without_a_callback_the_psp_is_asked_once_however_often_the_custom
     await wait_until(lambda: len(house.recorder.published) == len(rows), "the inquiry is published")
     reply = await house.get(f"/checkout/{payment}/return")
     assert (reply.status, reply.headers["Location"].endswith("status=requires_action#top")) == (303, True)
+
+
+@pytest.mark.parametrize("state", ["new", "unknown"])
+async def test_no_reload_uses_up_the_questions_about_what_is_in_doubt(house: House, state: str) -> None:
+    payment = await _payment(house)
+    await house.owner.execute("UPDATE operations SET state = $1", state)
+    assert await house.neighbours.callbacks.ask_inquiry(str(ids.parse("pay", payment)), now_s=1.0) is None
+    assert await house.owner.fetchval("SELECT count(*) FROM outbox WHERE type = 'psp.inquire'") == 0
 
 
 async def _payment(house: House) -> str:

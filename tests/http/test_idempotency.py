@@ -168,6 +168,23 @@ async def test_a_retry_adopts_what_a_killed_ingress_left(house: House) -> None:
     assert await house.count("payments") == 1
 
 
+async def test_what_was_accepted_is_answered_though_its_route_has_gone(house: House) -> None:
+    body, page = by_token(), hosted()
+    stored = await house.pay(body, key="stored")
+    left = await house.pay(page, key="left")
+    await house.become(left.json["id"], "requires_action", page_url="https://psp.example/p/1")
+    async with running(house.settings, accounts={}) as other:
+        other.merchant = house.merchant
+        replayed = await other.pay(body, key="stored")
+        assert (replayed.raw, replayed.headers["Idempotent-Replayed"]) == (stored.raw, "true")
+        adopted = await other.pay(page, key="left")
+        assert (adopted.status, adopted.json["id"]) == (201, left.json["id"])
+        assert (await other.pay(body | {"amount": 1}, key="stored")).code == "idempotency_key_reused"
+        rival = body | {"amount": 1}
+        for unknown in (by_token(), rival):
+            assert (await other.pay(unknown, key="new")).code == "no_route"
+
+
 async def test_a_client_that_goes_away_loses_nothing(house: House) -> None:
     body = hosted()
     with anyio.move_on_after(0.1):

@@ -17,8 +17,14 @@ from paynode.domain.accepting import KeyUse, StoredAnswer
 from paynode.domain.errors import Unavailable
 from paynode.domain.partition import partition_of
 from paynode.domain.point_of_sale import Mark, Marked, Marking
+from paynode.domain.reading import PaymentView
 from paynode.domain.requesting import Request, RequestKind
 from paynode.domain.road import commands_stream, events_stream, pos_lane
+from paynode.http.payment_body import PaymentBody
+from paynode.http.point_of_sale import PointOfSale, plan_of_pos
+from paynode.http.prefer import Preference
+from paynode.http.problem import Problem
+from paynode.http.waiting import Watch
 from paynode.storage.bodies import decode_order, decode_request
 from paynode.storage.point_of_sale import PgPointOfSale
 from paynode.storage.postgres import Role, pool
@@ -242,6 +248,20 @@ class Faint:
         return marked
 
 
+class Deaf:
+    """A database that has nothing to decide until it has been asked five times."""
+
+    def __init__(self) -> None:
+        self.asked_at: list[float] = []
+
+    async def keep(self, marking: Marking, seen_version: int, use: KeyUse, answer: StoredAnswer) -> Marked:
+        raise AssertionError("nobody has seen it authorized")
+
+    async def reverse(self, marking: Marking) -> Marked:
+        self.asked_at.append(anyio.current_time())
+        return Marked(mark=Mark.REVERSED if len(self.asked_at) == 5 else None, is_new=False, left_s=0.0)
+
+
 async def test_an_answer_of_the_database_that_is_lost_is_asked_for_again(settings: Settings) -> None:
     async with pool(settings, Role.INGRESS, application_name="a", size=2) as database:
         faint = Faint(PgPointOfSale(database), 2)
@@ -264,6 +284,30 @@ async def test_nobody_is_told_what_nobody_knows(settings: Settings) -> None:
             faint.left = 0
             await house.owner.execute("UPDATE idempotency_keys SET in_flight_until = clock_timestamp()")
             assert (await house.pay(body, key="k", prefer="wait=1")).status == 504
+
+
+async def test_while_nobody_can_look_at_what_is_over_the_database_is_not_asked_without_a_pause(house: House) -> None:
+    """The payment has been declined: there is nothing to mark, and no time left to wait for."""
+    desk = Deaf()
+    till = PointOfSale(
+        base_url="https://pay.example",
+        partitions=64,
+        deciding=desk,
+        accepting=house.neighbours.accepting,
+        announcer=house.ingress.announcer,
+    )
+    plan = plan_of_pos(PaymentBody.model_validate(at_till()), Preference(wait_s=1))
+    use = KeyUse(merchant_id=str(uuid7()), path="/v1/payments", key="k", fingerprint=b"")
+    with pytest.raises(Problem):
+        await till.answer(use, str(uuid7()), plan, Watch[PaymentView]())
+    assert desk.asked_at[-1] - desk.asked_at[0] > 0.3
+
+
+async def test_a_retry_that_forgets_to_wait_is_answered_what_was_kept(house: House) -> None:
+    body = at_till()
+    kept = await until_authorized(house, body)
+    again = await house.pay(body, key="k")
+    assert (again.status, again.raw) == (201, kept.raw)
 
 
 async def test_while_the_first_request_waits_a_retry_is_kept_off(house: House) -> None:

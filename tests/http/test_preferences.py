@@ -67,13 +67,16 @@ async def test_a_wait_that_runs_out_is_answered_202_and_a_retry_waits_again(hous
     assert (second.status, second.json["id"]) == (201, first.json["id"])
 
 
-async def test_a_retry_without_a_wait_gets_the_payment_as_it_is(house: House) -> None:
+async def test_a_retry_without_a_wait_gets_the_payment_as_it_is_and_keeps_only_the_last_answer(house: House) -> None:
+    """What is under way is neither the answer that was given at once, for there was none, nor the last."""
     body = by_token()
-    await house.pay(body, key="k", prefer="wait=1")
+    first = await house.pay(body, key="k", prefer="wait=1")
     second = await house.pay(body, key="k")
-    assert (second.status, second.json["status"]) == (201, "processing")
-    third = await house.pay(body, key="k")
-    assert third.raw == second.raw
+    assert (second.status, second.json["status"]) == (202, "processing")
+    await house.become(first.json["id"], "captured")
+    third, fourth = await house.pay(body, key="k"), await house.pay(body, key="k", prefer="wait=1")
+    assert (third.status, third.json["status"]) == (201, "captured")
+    assert (fourth.raw, fourth.headers["Idempotent-Replayed"]) == (third.raw, "true")
 
 
 async def test_respond_async_with_a_wait_waits_first(house: House) -> None:

@@ -75,6 +75,23 @@ async def test_a_connection_with_a_request_under_way_gives_way_to_nobody(setting
         await wait_until(lambda: _is_let_in(house), "now they are idle, and one goes")
 
 
+async def test_callbacks_whose_bodies_never_come_keep_no_callback_out(settings: Settings) -> None:
+    """Nobody knows who they are before the body is there: until then they have a connection and no place."""
+    overload = settings.overload.model_copy(update={"requests_max": 10})
+    limits = with_http(settings, body_deadline_s=60.0, request_deadline_s=60.0).model_copy(
+        update={"overload": overload}
+    )
+    head = b"POST /v1/psp/sim/webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+    async with running(limits) as house, AsyncExitStack() as stack:
+        for _ in range(20):
+            reader, writer = await stack.enter_async_context(raw.connected(house))
+            writer.write(head)
+            assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+        assert (await house.tell({"id": str(uuid4()), **NOBODY})).status == 200
+        assert (await house.get("/v1/ledger")).status == 200, "the first to go"
+        assert house.told.sheds == []
+
+
 async def _is_let_in(house: House) -> bool:
     return (await raw.exchange(house, raw.request(house))).status == 201
 

@@ -13,6 +13,7 @@ from paynode.config import Settings
 from paynode.domain import ids
 from paynode.storage.postgres import Role, Session, session
 from tests.operating.letters import EVENTS, audit, die, message, outbox, park
+from tests.storage import rows
 from tests.storage.rows import new_id
 from tests.support.database import pointed_at
 from tests.support.verbs import Said, paynode
@@ -179,6 +180,19 @@ async def test_what_can_only_be_discarded_and_what_cannot_be_is_refused(settings
     assert [line[1:] for line in await audit(owner)] == [("dead_letter.discard", junk, "junk")]
     in_words = await paynode(settings, "dlq", "discard", money, "--note", "junk")
     assert "it may say that money moved" in in_words.out
+
+
+async def test_a_merchants_request_that_is_not_decided_is_not_thrown_away(settings: Settings, owner: Session) -> None:
+    payment = rows.payment()
+    await rows.insert(owner, "merchants", rows.merchant(id=payment["merchant_id"]))
+    await rows.insert(owner, "payments", payment)
+    about = {"payment_id": payment["id"], "merchant_id": payment["merchant_id"]}
+    letters = [message(type="payment.request", **about) for _ in range(2)]
+    for letter, decided_at in zip(letters, (None, datetime.now(UTC)), strict=True):
+        request = {"id": letter["id"], **about, "kind": "capture", "decided_at": decided_at}
+        await rows.insert(owner, "requests", request)
+    said = await dlq(settings, "discard", *[await die(owner, one) for one in letters], "--note", "junk")
+    assert (said.code, [one["result"] for one in said.json["data"]]) == (1, ["operation_open", "done"])
 
 
 @pytest.mark.parametrize(

@@ -397,10 +397,12 @@ class SimAttempts:
             sent_ms=int((now - row.send_by) * 1000),
         )
 
-    async def claim_resend(self, attempt_id: str) -> bool:
+    async def claim_resend(self, attempt_id: str, *, idempotent_for_s: float) -> bool:
         def claim() -> bool:
             row, now = self._store.tables.attempts[attempt_id], self._session.around.now
             if row.outcome != "unknown" or (row.concluded_at is None and row.deadline_at >= now):
+                return False
+            if row.claimed_at <= now - idempotent_for_s:
                 return False
             row.concluded_at, row.deadline_at = None, now + self._until_deadline_s
             row.send_by = now + self._send_within_s

@@ -200,7 +200,8 @@ class Store:
         """Of inquiries one at a time waits for an operation."""
         outbox, order = self.tables.outbox, self.tables.orders[command.operation_id]
         if command.kind is CommandKind.INQUIRE and any(
-            row.operation_id == command.operation_id and row.type == command.kind for row in outbox.values()
+            row.operation_id == command.operation_id and row.type == command.kind and row.published_at is None
+            for row in outbox.values()
         ):
             return
         outbox[command.id] = OutboxRow(

@@ -11,6 +11,7 @@ import pytest
 from paynode.config import Settings
 from paynode.domain.attempts import Conclusion, GatewayCommand
 from paynode.domain.deciding import CommandKind
+from paynode.domain.evidence import TOO_LATE
 from paynode.domain.money import Money
 from paynode.domain.partition import partition_of
 from paynode.domain.payment import Method, OperationKind, PspOrder
@@ -18,7 +19,7 @@ from paynode.domain.point_of_sale import Mark, Marking
 from paynode.domain.psp import Answer, Outcome
 from paynode.domain.road import Pointer, commands_stream, events_stream, pos_lane
 from paynode.storage.attempts import PgAttempts
-from paynode.storage.bodies import encode_order
+from paynode.storage.bodies import decode_fact, encode_order
 from paynode.storage.point_of_sale import PgPointOfSale
 from paynode.storage.postgres import Pool, Role, Session, pool, session
 from tests.storage import rows
@@ -81,6 +82,28 @@ async def test_overdue_is_what_nobody_has_decided_and_what_has_not_come_to_nothi
     again = await desk.reverse(marking(found[0], merchant))
     assert (again.mark, again.is_new) == (Mark.REVERSED, False)
     assert found[0] not in [one.payment_id for one in await desk.overdue(grace_s=0, count=10)]
+
+
+@pytest.mark.parametrize(("verdict", "is_told"), [("held", True), ("passed", False)])
+async def test_a_charge_that_the_fraud_check_holds_ends_with_the_reversal(
+    owner: Session, gateways: Pool, merchant: str, verdict: str, is_told: bool
+) -> None:
+    """Nothing more would ever be heard of it; what was let go has its answer to come."""
+    one = await payment(owner, merchant, status="review")
+    charge = rows.operation(payment_id=one, merchant_id=merchant, kind="authorize")
+    await rows.insert(owner, "operations", charge)
+    about = {"operation_id": charge["id"], "payment_id": one, "merchant_id": merchant, "kind": "authorize"}
+    screening = {**about, "method": "token", "amount": 1000, "currency": "EUR", "reason": "", "is_owed": False}
+    await rows.insert(owner, "screenings", {**screening, "verdict": verdict})
+    marked = marking(one, merchant)
+    for _ in range(2):
+        assert (await PgPointOfSale(gateways).reverse(marked)).mark is Mark.REVERSED
+    told = await owner.fetch("SELECT *, id::text AS id FROM outbox WHERE type = 'psp.evidence'")
+    facts = [decode_fact(row["body"]) for row in told]
+    assert [(fact.operation_id, fact.outcome, fact.reason) for fact in facts] == [
+        (charge["id"], Outcome.NOT_SENT, TOO_LATE)
+    ] * is_told
+    assert [(fact.event_id, marked.stream) for fact in facts] == [(row["id"], row["stream"]) for row in told]
 
 
 @pytest.mark.parametrize("status", FINAL)

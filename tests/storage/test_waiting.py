@@ -49,3 +49,27 @@ def test_nobody_is_left_behind_when_somebody_gives_up(now: list[float]) -> None:
         raise LookupError
     assert waiting.waited_s(POOL) == 0.0
     assert waiting._SINCE == {}
+
+
+def test_who_gives_up_has_overtaken_nobody(now: list[float]) -> None:
+    with waiting.noted(POOL):
+        now[0] += 1
+        with pytest.raises(TimeoutError), waiting.noted(POOL):
+            raise TimeoutError
+        now[0] += 1
+        assert waiting.waited_s(POOL) == 2.0
+    assert waiting._SINCE == {}
+
+
+def test_who_was_overtaken_takes_nobody_with_him(now: list[float]) -> None:
+    """By the time that he is served, those whom he waited with are gone and others wait."""
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(waiting.noted(POOL))
+    second.enter_context(waiting.noted(POOL))
+    second.close()
+    assert waiting.waited_s(POOL) == 0.0
+    with waiting.noted(POOL):
+        now[0] += 1
+        first.close()
+        assert waiting.waited_s(POOL) == 1.0
+    assert waiting._SINCE == {}

@@ -146,6 +146,12 @@ BEGIN
     ) THEN
         RETURN 'operation_open';
     END IF;
+    -- Whoever asked, and every retry of his, waits until it is decided; a point of sale's capture or void comes only by it.
+    IF found.type = 'payment.request' AND EXISTS (
+        SELECT FROM requests WHERE id = (found.message ->> 'id')::uuid AND decided_at IS NULL
+    ) THEN
+        RETURN 'operation_open';
+    END IF;
     UPDATE dead_letters SET status = 'discarded', resolved_at = clock_timestamp(), resolved_by = actor
     WHERE id = letter;
     DELETE FROM suspects WHERE stream = found.stream AND entry IN (found.row_id::text, found.entry_id);

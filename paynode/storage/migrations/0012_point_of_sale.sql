@@ -15,6 +15,7 @@ CREATE FUNCTION decide_pos(
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     marked payments;
+    held uuid;
     follows text;
 BEGIN
     -- The clock is read again when the row has been waited for: nothing is kept after its time.
@@ -44,6 +45,15 @@ BEGIN
         'source', 'point_of_sale', 'outcome', verdict,
         'reason', CASE verdict WHEN 'reversed' THEN 'authorization_timed_out' ELSE '' END
     ));
+    IF verdict = 'reversed' THEN
+        -- Of a charge that the fraud check holds nothing will be heard any more: that ends it. Locked before it is
+        -- looked at once more: nobody lets it go meanwhile, and afterwards everybody sees the mark.
+        SELECT s.operation_id INTO held FROM screenings AS s
+        WHERE s.payment_id = payment AND s.verdict = 'held' FOR UPDATE;
+        IF held IS NOT NULL THEN
+            PERFORM end_held_charge(held, gen_random_uuid(), stream, 'inquiry');
+        END IF;
+    END IF;
     follows := CASE WHEN verdict = 'reversed' THEN 'reverse' WHEN marked.capture = 'automatic' THEN 'capture' END;
     IF follows IS NULL THEN RETURN; END IF;
     INSERT INTO requests (id, payment_id, merchant_id, kind, is_final)

@@ -55,19 +55,60 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WHERE id = payment AND salt <> ''
 $$;
 
+-- The end of a held charge that nobody wants any more: evidence that it was never sent. While it is held nothing can have
+-- been, but for an attempt from before the check was switched on. The caller has locked the screening, so that nobody lets
+-- it go meanwhile.
+CREATE FUNCTION end_held_charge(operation uuid, event uuid, stream text, source text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body)
+    SELECT event, end_held_charge.stream, 'psp.evidence', o.merchant_id, o.payment_id, o.id, jsonb_build_object(
+        'event_id', event, 'payment_id', o.payment_id, 'operation_id', o.id, 'outcome', 'not_sent',
+        'source', end_held_charge.source, 'reference', NULL, 'amount', NULL, 'currency', NULL, 'page_url', NULL,
+        'reason', 'payment_deadline', 'psp_at_ms', NULL, 'fraud_check', NULL
+    )
+    FROM operations AS o
+    WHERE o.id = end_held_charge.operation AND o.state = 'new' AND NOT EXISTS (
+        SELECT FROM psp_attempts AS a WHERE a.operation_id = o.id AND a.outcome IS DISTINCT FROM 'not_sent'
+    )
+$$;
+
+-- How the money of a charge is given back: `refund` what is captured, `void` the rest of an authorization. `none`: nothing
+-- came of it. NULL: nobody can say yet, or the actor would refuse it at this moment.
+CREATE FUNCTION way_of_giving_back(charge uuid) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT CASE
+        WHEN o.state IN ('new', 'pending', 'unknown') THEN NULL
+        WHEN o.state <> 'approved' THEN 'none'
+        WHEN EXISTS (
+            SELECT FROM operations AS other
+            WHERE other.payment_id = p.id AND other.state IN ('new', 'pending', 'unknown')
+        ) OR EXISTS (
+            SELECT FROM requests AS r WHERE r.payment_id = p.id AND r.decided_at IS NULL
+        ) OR (p.reverse_at IS NOT NULL AND p.kept_at IS NULL AND p.reversed_at IS NULL) THEN NULL
+        WHEN p.amount_captured > 0 THEN 'refund'
+        ELSE 'void'
+    END
+    FROM operations AS o
+    INNER JOIN payments AS p ON p.id = o.payment_id
+    WHERE o.id = charge
+$$;
+
 -- A verdict that comes later: the check's own, or a person's (`by_whom`). In one transaction the screening is settled and
--- what follows is on its way: a held charge's command once more, which finds the verdict and is sent or declined; or, for
--- one that went unscreened and should not have, `marker` (evidence, which moves no money) and an audit row, for people,
--- and, if `giving_back` is not NULL, a request with that id to give the money back. Returns the words of `Settled`.
+-- what follows is on its way: a held charge's command once more, which finds the verdict and is sent, within `allowance_s`
+-- seconds from now, or declined; the end of one that is not wanted any more (`event`, as above); or, for one that went
+-- unscreened and should not have, `event` with `marker` (evidence, which moves no money) and an audit row, for people,
+-- and, if `giving_back` is not NULL, a request with that id to give the money back, once it is known how. `stream` is the
+-- partition's. Returns the words of `Settled`.
 CREATE FUNCTION settle_screening(
-    operation uuid, opinion text, why text, by_whom text, note text, command uuid,
-    marker uuid, marker_stream text, marker_body jsonb, giving_back uuid
+    operation uuid, opinion text, why text, by_whom text, note text, allowance_s double precision, command uuid,
+    event uuid, stream text, marker jsonb, giving_back uuid
 ) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     found screenings;
     charge operations;
     wanted boolean;
+    latest timestamptz;
     back text;
     result text;
 BEGIN
@@ -79,7 +120,7 @@ BEGIN
     END IF;
     SELECT * INTO charge FROM operations WHERE id = settle_screening.operation;
     -- Its order may have been paid otherwise, and nobody may be waiting at the till any more.
-    SELECT charge.state = 'new' AND p.given_up_at IS NULL AND p.reversed_at IS NULL INTO wanted
+    SELECT charge.state = 'new' AND p.given_up_at IS NULL AND p.reversed_at IS NULL, p.reverse_at INTO wanted, latest
     FROM payments AS p WHERE p.id = charge.payment_id;
     result := CASE
         WHEN found.verdict = 'bypassed' AND settle_screening.opinion = 'pass' THEN 'confirmed'
@@ -89,26 +130,45 @@ BEGIN
         WHEN settle_screening.opinion = 'pass' THEN 'released'
         ELSE 'refused'
     END;
+    IF result = 'marked' AND settle_screening.opinion = 'reject' AND giving_back IS NOT NULL THEN
+        back := way_of_giving_back(charge.id);
+        IF back IS NULL THEN
+            UPDATE screenings AS s SET tries = s.tries + 1 WHERE s.operation_id = settle_screening.operation;
+            RETURN 'deferred';
+        END IF;
+    END IF;
     UPDATE screenings AS s
     SET
         is_owed = false, settled_at = clock_timestamp(), settled_by = coalesce(by_whom, 'fraud-check'),
         opinion = settle_screening.opinion, opinion_reason = why,
         verdict = CASE result WHEN 'released' THEN 'passed' WHEN 'refused' THEN 'rejected' ELSE s.verdict END
     WHERE s.operation_id = settle_screening.operation;
+    IF result = 'released' THEN
+        -- It had no time while it was held, and has it now; but nobody waits at a till for longer.
+        UPDATE operations AS o
+        SET request = jsonb_set(o.request, '{give_up_at_ms}', to_jsonb(floor(extract(
+            EPOCH FROM least(clock_timestamp() + allowance_s * interval '1 second', latest)
+        ) * 1000)::bigint))
+        WHERE o.id = charge.id
+        RETURNING o.* INTO charge;
+    END IF;
     IF result IN ('released', 'refused') THEN
         INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body)
         VALUES (command, 'paynode:{psp-' || charge.psp || '}:commands', 'psp.submit', charge.merchant_id,
             charge.payment_id, charge.id, charge.request);
+    ELSIF result = 'closed' THEN
+        PERFORM end_held_charge(
+            charge.id, event, settle_screening.stream, CASE WHEN by_whom IS NULL THEN 'inquiry' ELSE 'operator' END
+        );
     ELSIF result = 'marked' AND settle_screening.opinion = 'reject' THEN
         INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body)
-        VALUES (marker, marker_stream, 'psp.evidence', found.merchant_id, found.payment_id, found.operation_id,
-            marker_body);
-        IF giving_back IS NOT NULL THEN
-            back := CASE found.kind WHEN 'sale' THEN 'refund' ELSE 'void' END;
+        VALUES (event, settle_screening.stream, 'psp.evidence', found.merchant_id, found.payment_id,
+            found.operation_id, marker);
+        IF back IN ('refund', 'void') THEN
             INSERT INTO requests (id, payment_id, merchant_id, kind, reason)
             VALUES (giving_back, found.payment_id, found.merchant_id, back, 'fraud_rejected_late');
             INSERT INTO outbox (id, stream, type, merchant_id, payment_id, body)
-            VALUES (giving_back, marker_stream, 'payment.request', found.merchant_id, found.payment_id,
+            VALUES (giving_back, settle_screening.stream, 'payment.request', found.merchant_id, found.payment_id,
                 jsonb_build_object(
                     'id', giving_back, 'payment_id', found.payment_id, 'kind', back, 'amount', NULL, 'is_final', false,
                     'reason', 'fraud_rejected_late', 'expected_version', NULL
@@ -125,11 +185,15 @@ BEGIN
 END $$;
 
 REVOKE ALL ON FUNCTION customer_digest(uuid, text) FROM public;
-REVOKE ALL ON FUNCTION settle_screening(uuid, text, text, text, text, uuid, uuid, text, jsonb, uuid) FROM public;
+REVOKE ALL ON FUNCTION end_held_charge(uuid, uuid, text, text) FROM public;
+REVOKE ALL ON FUNCTION way_of_giving_back(uuid) FROM public;
+REVOKE ALL ON FUNCTION settle_screening(
+    uuid, text, text, text, text, double precision, uuid, uuid, text, jsonb, uuid
+) FROM public;
 
 GRANT SELECT, INSERT ON screenings TO paynode_gateway;
 GRANT UPDATE (tries) ON screenings TO paynode_gateway;
 GRANT SELECT, INSERT, UPDATE ON fraud_exposure TO paynode_gateway;
 GRANT EXECUTE ON FUNCTION customer_digest(uuid, text),
-settle_screening(uuid, text, text, text, text, uuid, uuid, text, jsonb, uuid) TO paynode_gateway;
+settle_screening(uuid, text, text, text, text, double precision, uuid, uuid, text, jsonb, uuid) TO paynode_gateway;
 GRANT SELECT ON screenings, fraud_exposure TO paynode_reader;

@@ -14,9 +14,9 @@ from typing import Any, Final, TypeAlias
 import pytest
 from aiohttp.abc import AbstractStreamWriter
 
-from paynode.domain.errors import Unavailable
 from paynode.domain.payment import Method, OperationKind, PspOrder
 from paynode.domain.psp import Answer, Outcome
+from paynode.psp.errors import Unavailable
 from paynode.psp.payu import PayuPsp
 from paynode.psp.transport import GatedBody
 from tests.psp.misbehaving import answer, raw_server, silence
@@ -148,10 +148,11 @@ async def test_a_sale_is_not_sent_to_a_pos_that_would_leave_it_uncaptured() -> N
     assert await _send(psp, SALE) == Answer(outcome=Outcome.NOT_SENT, reason="capture_method_not_supported")
 
 
-def test_there_is_no_report_to_ask_for() -> None:
+async def test_there_is_no_report_to_ask_for() -> None:
     now = datetime.now(UTC)
+    lines = payu_at("https://payu.invalid").settlement(now, now)
     with pytest.raises(Unavailable):
-        payu_at("https://payu.invalid").settlement(now, now)
+        await anext(lines)
 
 
 # -- proof and doubt --------------------------------------------------------------------------------------------------
@@ -290,9 +291,13 @@ _TROUBLE: Final = documents.refused("ERROR_INTERNAL")
         (CANCEL, _DONE, "CANCELED", (Outcome.APPROVED, "")),
         (CANCEL, _DONE, "PENDING", (Outcome.PENDING, "accepted")),
         (CANCEL, _REFUSED, "COMPLETED", (Outcome.DECLINED, "already_paid")),
-        # A simulator says no with status 200.
+        # A simulator says no with status 200, which PayU does not document: no proof that nothing comes of it.
         (CANCEL, (200, _REFUSED[1]), "CANCELED", (Outcome.APPROVED, "")),
-        (CANCEL, (200, _REFUSED[1]), "NEW", (Outcome.DECLINED, "order_status")),
+        (CANCEL, (200, _REFUSED[1]), "NEW", (Outcome.UNKNOWN, "order_status")),
+        (VOID, (409, _REFUSED[1]), "WAITING_FOR_CONFIRMATION", (Outcome.UNKNOWN, "order_status")),
+        (VOID, (429, documents.refused("TOO_MANY_REQUESTS")), "PENDING", (Outcome.UNKNOWN, "too_many_requests")),
+        (CAPTURE, (400, documents.refused("ERROR_NEW")), "WAITING_FOR_CONFIRMATION", (Outcome.UNKNOWN, "error_new")),
+        (CAPTURE, (400, _DONE[1]), "WAITING_FOR_CONFIRMATION", (Outcome.UNKNOWN, "success")),
     ],
 )
 async def test_what_came_of_a_request_is_how_the_order_stands(
@@ -314,6 +319,8 @@ async def test_what_came_of_a_request_is_how_the_order_stands(
         ((200, documents.refunded("FINALIZED", extRefundId="another")), None, (Outcome.UNKNOWN, "answer_invalid")),
         ((200, documents.UPDATED), None, (Outcome.UNKNOWN, "answer_invalid")),
         ((400, documents.NO_BALANCE), [], (Outcome.DECLINED, "no_balance")),
+        ((403, documents.NO_BALANCE), [], (Outcome.NOT_SENT, "http_403")),
+        ((409, documents.NO_BALANCE), [], (Outcome.UNKNOWN, "no_balance")),
         ((400, documents.NO_BALANCE), [documents.refund("PENDING")], (Outcome.PENDING, "")),
         ((400, documents.NO_BALANCE), [documents.refund("PENDING")] * 2, (Outcome.UNKNOWN, "refunded_twice")),
         ((400, documents.refused("OPENPAYU_ERROR_INTERNAL")), [], (Outcome.UNKNOWN, "openpayu_error_internal")),

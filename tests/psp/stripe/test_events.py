@@ -102,6 +102,13 @@ APPROVED = _claim(Outcome.APPROVED, INTENT_ID)
         (
             "payment_intent.canceled",
             held(status="canceled", amount_capturable=0, canceled_at=AT + 9),
+            "6f9619ff-8b86-4d01-b42d-00c04fc964ff",  # of his own: canceled in the dashboard
+            OPERATION,
+            _claim(Outcome.EXPIRED, INTENT_ID, at_s=AT + 9, reason="canceled_by_somebody"),
+        ),
+        (
+            "payment_intent.canceled",
+            held(status="canceled", amount_capturable=0, canceled_at=AT + 9),
             LATER,
             LATER,
             _claim(Outcome.APPROVED, INTENT_ID, at_s=AT + 9),

@@ -208,6 +208,21 @@ async def test_a_list_that_is_too_long_sends_again_while_that_is_exact_and_is_do
             assert outcome(said) == (Outcome.UNKNOWN, "not_findable")
 
 
+async def test_what_is_not_sent_again_is_never_not_found_in_a_crowd() -> None:
+    """After the payment's own time "not found" would be its end, while somebody may be paying on its page."""
+    page = replace(PAGE, give_up_at_ms=(AT + 900) * 1000)
+    async with listing({_SESSIONS: _crowd(401), f"{_INTENTS}/search": []}) as server:
+        assert await found_at(server.url, page, at_s=AT + 890) is None, "and so the gateway sends again"
+        for late_s in (900, 3700):
+            said = await found_at(server.url, page, at_s=AT + late_s)
+            assert outcome(said) == (Outcome.UNKNOWN, "not_findable")
+
+
+async def test_a_search_that_finds_more_than_can_be_read_is_doubt_and_no_error() -> None:
+    async with listing({f"{_INTENTS}/search": _crowd(101, "pi_")}) as server:
+        assert outcome(await found_at(server.url, SALE)) == (Outcome.UNKNOWN, "not_findable")
+
+
 async def test_a_charge_on_a_page_in_the_crowd_is_found_by_the_search() -> None:
     paid = intent(metadata=marks(method="hosted_page"))
     lists = {_SESSIONS: _crowd(401), f"{_INTENTS}/search": [paid]}
