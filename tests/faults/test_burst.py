@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import pytest
 
 from tests.faults.running import said, start, until_quiet
 from tests.support.installation import Installation, Process
@@ -26,6 +27,7 @@ async def test_a_burst_does_all_there_is_and_ends(bare: Installation) -> None:
     assert not await bare.rows("SELECT owner FROM partitions WHERE owner IS NOT NULL"), "all were given back"
 
 
+@pytest.mark.long
 async def test_a_burst_of_one_role_leaves_what_is_the_others(bare: Installation) -> None:
     merchants, history = await bare.merchants(5), History()
     await start(bare, "psp-sim", "serve", "scheduler")

@@ -54,6 +54,7 @@ STATEMENTS = {
 }
 
 
+@pytest.mark.long
 async def test_statements_that_are_cut_off_are_looked_up_or_found_again(bare: Installation, to_database: Proxy) -> None:
     merchants, history, again = await bare.merchants(5), History(), History()
     await start(bare, "psp-sim")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+import pytest
 from uuid_utils import uuid4
 
 from paynode.domain.road import commands_stream, dead_stream, events_stream
@@ -74,6 +75,7 @@ async def test_no_entry_stops_a_stream_or_takes_away_what_belongs_to_another(bar
     await check_laws(bare, history.accepted)
 
 
+@pytest.mark.long
 async def test_a_storm_of_pointers_to_the_same_rows_has_the_effect_of_one(bare: Installation, road: Redis) -> None:
     merchants, history, chance = await bare.merchants(10), History(), Random(SEED)
     tokens = ("tok_approve", "tok_hang_after", "tok_decline", "tok_hang_before")

@@ -99,6 +99,7 @@ async def test_a_redis_that_is_stopped_is_missed_by_nobody_and_leaves_no_backlog
         await anyio.to_thread.run_sync(bare.end)
 
 
+@pytest.mark.long
 async def test_every_process_may_be_started_while_redis_is_away(bare: Installation, to_redis: Proxy) -> None:
     """An ingress is restarted and a worker dies in the middle of an outage, of all times."""
     merchants, history = await bare.merchants(5), History()

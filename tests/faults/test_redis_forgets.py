@@ -163,6 +163,7 @@ async def test_streams_and_groups_may_be_deleted_one_by_one(trouble: Trouble) ->
     await trouble.ends_well()
 
 
+@pytest.mark.long
 async def test_the_ids_of_streams_may_go_backwards(trouble: Trouble) -> None:
     """Emptied, and filled again by a machine whose clock is an hour behind: every id is lower than those before."""
     async with load(trouble), trouble.redis.client() as client:

@@ -115,6 +115,7 @@ async def test_a_worker_whose_presence_is_cut_goes_on(patient: Installation, own
     await check_laws(patient, history.accepted)
 
 
+@pytest.mark.long
 async def test_workers_may_be_added_while_a_backlog_drains(patient: Installation, owner: Session) -> None:
     # Two messages in a transaction: so slow that the backlog is still there when the last one has joined.
     patient.environment = {**patient.environment, "PAYNODE_WORKER__BATCH_SIZE": "2"}

@@ -57,6 +57,7 @@ async def test_a_worker_that_was_stopped_commits_nothing_and_charges_nobody_twic
     await check_laws(bare, history.accepted)
 
 
+@pytest.mark.long
 async def test_a_worker_that_is_cut_off_from_the_database_is_overtaken_and_comes_back(
     bare: Installation, to_database: Proxy
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+from redis.exceptions import ResponseError
 
 from paynode.actors.relay import Relay
 from paynode.domain.batch import Batch, Lease
@@ -105,8 +106,12 @@ def group_at_the_end() -> None:
     """A group that is missing is made at `$`: what came before it is passed over."""
 
     def make(_: Method) -> Method:
-        async def make_group(self: Any, client: Any) -> None:
-            await client.xgroup_create(self.stream, self.group, id="$", mkstream=True)
+        async def make_group(self: Any, client: Any) -> bool:
+            try:
+                await client.xgroup_create(self.stream, self.group, id="$", mkstream=True)
+            except ResponseError:  # of two lanes one may be there still
+                return False
+            return True
 
         return make_group
 
