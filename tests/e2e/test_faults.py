@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import anyio
+import pytest
 
 from tests.support.installation import Installation
 from tests.support.laws import check_laws
@@ -12,6 +13,7 @@ from tests.support.load import History, pay_many
 from tests.support.waiting import wait_until
 
 
+@pytest.mark.long
 async def test_a_worker_killed_in_mid_batch_loses_and_doubles_nothing(installation: Installation) -> None:
     merchants, history = await installation.merchants(10), History()
     [first] = [process for process in installation.processes if process.verb == "worker"]
@@ -42,6 +44,7 @@ async def _has_risen(installation: Installation, before: int) -> bool:
     return await _epoch(installation) > before
 
 
+@pytest.mark.long
 async def test_redis_may_forget_everything_under_load(installation: Installation) -> None:
     merchants, history = await installation.merchants(10), History()
     async with anyio.create_task_group() as load:

@@ -36,7 +36,7 @@ def leave(redis: Proxy, how: str) -> None:
         redis.cut_all()
 
 
-@pytest.mark.parametrize("how", ["silent", "refusing"])
+@pytest.mark.parametrize("how", [pytest.param("silent", marks=pytest.mark.long), "refusing"])
 async def test_payments_are_captured_while_redis_is_away(bare: Installation, to_redis: Proxy, how: str) -> None:
     merchants, before, during, after = await bare.merchants(10), History(), History(), History()
     await start(bare, "psp-sim")
@@ -119,7 +119,8 @@ async def test_every_process_may_be_started_while_redis_is_away(bare: Installati
     await check_laws(bare, history.accepted)
 
 
-@pytest.mark.parametrize("is_away", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("is_away", [False, True])
 async def test_gateways_killed_in_their_calls_charge_nobody_twice(
     bare: Installation, to_redis: Proxy, is_away: bool
 ) -> None:

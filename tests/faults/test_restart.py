@@ -83,6 +83,7 @@ async def test_postgresql_may_end_in_any_way_and_be_started_again_under_load(own
     assert len(await own.rows("SELECT FROM payments WHERE order_id LIKE 'again-%'")) == 20
 
 
+@pytest.mark.long
 async def test_every_crash_of_a_session_restarts_postgresql_and_is_survived(own: Installation, server: Node) -> None:
     """kill -9 of one backend: the server ends all sessions and recovers by itself, three times."""
     merchants = await own.merchants(10)
