@@ -55,6 +55,11 @@ class Backlog:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def in_hand(self) -> int:
+        """Those that wait, and those that are begun and not settled."""
+        return self._size + len(self._merchant_of)
+
     def add(self, entries: Iterable[Entry]) -> None:
         """Put entries behind those of their merchants."""
         for entry in entries:
@@ -115,11 +120,27 @@ class Backlog:
         self._size -= taken
         return taken > 0
 
-    def settle(self, entry_ids: Sequence[str]) -> None:
-        """These are done with: their merchants may have others begun in their place."""
+    def settle(self, entry_ids: Sequence[str]) -> int:
+        """These are done with: their merchants may have others begun in their place. Says how many were begun here."""
+        known = 0
         for entry_id in entry_ids:
             merchant = self._merchant_of.pop(entry_id, None)
             if merchant is not None:
+                known += 1
                 self._begun[merchant] -= 1
                 if self._begun[merchant] <= 0:
                     del self._begun[merchant]
+        return known
+
+    def put_back(self) -> None:
+        """What is begun and not settled waits again, before all else of its merchant; only its id is kept."""
+        begun: dict[str, list[str]] = {}
+        for entry_id, merchant in self._merchant_of.items():
+            begun.setdefault(merchant, []).append(entry_id)
+        for merchant, entry_ids in begun.items():
+            queue = self._queues.setdefault(merchant, _Queue())
+            queue.ids = deque((*entry_ids, *(entry.id for entry in queue.whole), *queue.ids))
+            queue.whole.clear()
+        self._size += len(self._merchant_of)
+        self._merchant_of.clear()
+        self._begun.clear()

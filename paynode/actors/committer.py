@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from paynode.actors.line import Line, Waiting
@@ -142,7 +143,7 @@ class Committer:
             group.start_soon(self._tell_all, receiver)
             while True:
                 await self._arrived.wait()
-                await self._commit(self._take(), sender)
+                await self._commit(self._take(), sender, group)
 
     def _take(self) -> list[_Waiting]:
         taken = self._line.take(self._limit)
@@ -152,7 +153,9 @@ class Committer:
         self._taken = anyio.Event()
         return taken
 
-    async def _commit(self, waiting: list[_Waiting], sender: MemoryObjectSendStream[_Written]) -> None:
+    async def _commit(
+        self, waiting: list[_Waiting], sender: MemoryObjectSendStream[_Written], group: TaskGroup
+    ) -> None:
         if not waiting:
             return
         batch = merge(self._new_id(), [one.decided.booked for one in waiting])
@@ -174,7 +177,11 @@ class Committer:
             self._observer.buried(batch.letters)
             for run, decided in _by_run(waiting):
                 run.settle(decided)
-            await sender.send(_Written(batch, waiting))
+            written = _Written(batch, waiting)
+            if any(one.decided.is_pos for one in waiting):
+                group.start_soon(self._tell, written)  # somebody waits for it, and not for what was written before
+            else:
+                await sender.send(written)
 
     def _put_back(self, waiting: Sequence[_Waiting]) -> None:
         self._line.put_back(waiting)

@@ -12,8 +12,8 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 import anyio
 
+from paynode.actors.ahead import Feed, Feeds
 from paynode.actors.committer import Outcomes
-from paynode.actors.partition import Feed, Feeds
 from paynode.domain.detour import DueRow
 from paynode.domain.errors import Unavailable
 from paynode.domain.message import DeadLetter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -10,13 +11,11 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from paynode.actors.gateway import Attempts, PspActor
-from paynode.actors.suspicion import Delivery, Suspicion
+from paynode.actors.suspicion import Delivery, Suspicion, asks_alone
 from paynode.domain.attempts import Conclusion, GatewayCommand, Postponed
-from paynode.domain.deciding import CommandKind
 from paynode.domain.detour import row_of
 from paynode.domain.errors import Poison, Transient
 from paynode.domain.message import Unreadable
-from paynode.domain.payment import OperationKind
 from paynode.domain.road import Entry, Pointer
 from paynode.runtime.backoff import Backoff
 from paynode.runtime.grouping import Grouper, GroupFull, GroupStopped
@@ -59,8 +58,7 @@ class Road(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Queues:
-    charges: MemoryObjectSendStream[Delivery]
-    others: MemoryObjectSendStream[Delivery]
+    usual: MemoryObjectSendStream[Delivery]
     suspect: MemoryObjectSendStream[Delivery]
 
 
@@ -71,10 +69,11 @@ class _Ended:
 
 
 class Dispatcher:
-    """One PSP's commands in this process, of one stream.
+    """One PSP's commands in this process, of one lane.
 
-    `hands` new charges are performed at once and as many other commands; `queue_size` of each may wait. They have hands
-    of their own because what waits for the guards' leave holds one: a refund does not stand behind charges.
+    `hands` commands are performed at once, `queue_size` may wait; then nothing more is read. Every lane has a
+    dispatcher, because what waits for the guards' leave holds a hand: a refund does not stand behind charges. Whatever
+    is found on the lane is performed: an older version may have put it there.
     """
 
     def __init__(
@@ -92,6 +91,7 @@ class Dispatcher:
         queue_size: int,
         reclaim_idle_ms: int,
         backoff: Backoff,
+        hurrying: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._psp = psp
         self._feed = feed
@@ -105,6 +105,7 @@ class Dispatcher:
         self._queue_size = queue_size
         self._reclaim_idle_ms = reclaim_idle_ms
         self._backoff = backoff
+        self._hurrying = hurrying
         self._in_hand: dict[str, str] = {}  # rows, each with the entry by which it came
         self._not_begun: list[Delivery] = []
         self._survived: set[str] = set()  # suspects whose last try is over and still counted
@@ -119,19 +120,17 @@ class Dispatcher:
 
     async def run(self, stop: Stop) -> None:
         """Perform commands until `stop`, then finish those in hand. Complete when it returns."""
-        charges, charges_receiver = anyio.create_memory_object_stream[Delivery](self._queue_size)
-        others, others_receiver = anyio.create_memory_object_stream[Delivery](self._queue_size)
+        usual, receiver = anyio.create_memory_object_stream[Delivery](self._queue_size)
         suspect, lone_receiver = anyio.create_memory_object_stream[Delivery](self._queue_size)
         async with anyio.create_task_group() as outer:
             outer.start_soon(self._endings.run)
-            async with anyio.create_task_group() as hands, charges, others, suspect:
-                for receiver in (charges_receiver, others_receiver):
-                    for _ in range(self._hands):
-                        hands.start_soon(self._work, receiver.clone(), stop, self._perform)
-                    receiver.close()
+            async with anyio.create_task_group() as hands, usual, suspect:
+                for _ in range(self._hands):
+                    hands.start_soon(self._work, receiver.clone(), stop, self._perform)
+                receiver.close()
                 # One hand for all that are under suspicion: if we die, it was over this one.
                 hands.start_soon(self._work, lone_receiver, stop, self._try)
-                await self._read_on(_Queues(charges, others, suspect), stop)
+                await self._read_on(_Queues(usual, suspect), stop)
             outer.cancel_scope.cancel()
         await self._give_back()
 
@@ -187,8 +186,7 @@ class Dispatcher:
                     gone.append(entry.id)
                 case None:
                     gone.append(entry.id)  # concluded already, trimmed away, another stream's, or no pointer of ours
-        # New charges last: only they come so fast that the queue is full, and the others need not stand behind them.
-        for delivery in sorted(deliveries, key=lambda one: _is_charge(one.command)):
+        for delivery in deliveries:
             await self._queue(delivery, queues)
         await self._suspicion.bury_unreadable(self._feed.stream, unreadable)
         if gone:
@@ -196,7 +194,7 @@ class Dispatcher:
 
     async def _queue(self, delivery: Delivery, queues: _Queues) -> None:
         if not self._suspicion.falls_on(delivery.entry):
-            await (queues.charges if _is_charge(delivery.command) else queues.others).send(delivery)
+            await queues.usual.send(delivery)
             return
         try:
             queues.suspect.send_nowait(delivery)
@@ -226,7 +224,8 @@ class Dispatcher:
                     del self._in_hand[delivery.command.ref]
 
     async def _perform(self, delivery: Delivery) -> None:
-        await self._conclude_one(delivery, await self._actor.perform(delivery.command))
+        with self._hurrying():
+            await self._conclude_one(delivery, await self._actor.perform(delivery.command))
 
     async def _try(self, delivery: Delivery) -> None:
         """Perform a command over which processes may have died, unless too many have."""
@@ -240,7 +239,7 @@ class Dispatcher:
                 await self._clear_now(command.ref)
             return
         attempt = await self._attempts.find(command.order.operation_id)
-        if attempt is None:
+        if attempt is None or asks_alone(command, attempt):
             await self._suspicion.condemn(stream, delivery)
             await self._feed.acknowledge([delivery.entry.id])
         else:
@@ -301,14 +300,9 @@ class Dispatcher:
             self._observer.dispatch_failed(self._psp, error)  # concluded all the same: the relay brings the evidence
 
 
-def _is_charge(command: GatewayCommand) -> bool:
-    is_new = command.order.kind in (OperationKind.SALE, OperationKind.AUTHORIZE)
-    return is_new and command.kind is CommandKind.SUBMIT
-
-
 def all_hands(hands: int) -> int:
-    """Those for charges, those for other commands, and the one for suspects."""
-    return 2 * hands + 1
+    """The usual ones, and the one for suspects."""
+    return hands + 1
 
 
 def _pointer(stream: str, delivery: Delivery) -> Pointer:

@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -85,6 +85,7 @@ class PspActor:
         screening: Screening = UNSCREENED,
         pending_inquiry_s: float = 600.0,
         chance: Callable[[], float] = random.random,
+        resting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._psp = psp
         self._screening = screening
@@ -97,6 +98,7 @@ class PspActor:
         self._is_urgent = is_urgent
         self._pending_inquiry_s = pending_inquiry_s
         self._chance = chance
+        self._resting = resting
 
     async def perform(self, command: GatewayCommand) -> Conclusion | Postponed | None:
         """Do what the command asks; None when another process is at it and its deadline must be waited for.
@@ -135,7 +137,8 @@ class PspActor:
         if refusal:
             answer = Answer(outcome=Outcome.NOT_SENT, reason=refusal)
         else:
-            answer = await self._psp.send(command.order, request, send_by=send_by, deadline=deadline)
+            with self._resting():
+                answer = await self._psp.send(command.order, request, send_by=send_by, deadline=deadline)
         return self._conclusion(command, attempt_id, replace(answer, fraud_check=screened.fraud_check))
 
     async def _not_claimed(self, command: GatewayCommand, screened: Screened) -> Conclusion | None:
@@ -157,16 +160,26 @@ class PspActor:
         attempt = await self._attempts.find(command.order.operation_id)
         if attempt is None:
             return self._conclusion(command)  # nothing was ever sent
-        if attempt.outcome is None:
+        is_elsewhere = attempt.psp != command.order.psp
+        if attempt.outcome is None and not is_elsewhere:
             return self._conclusion(command) if not attempt.is_past_deadline else None
-        if attempt.psp != command.order.psp:
-            # Whatever this PSP says of it, that one may have it.
-            foreign = Answer(outcome=Outcome.UNKNOWN, reason="sent_to_another_psp")
-            return self._conclusion(command, attempt.id, foreign, Source.INQUIRY)
         async with self._psp.turn_to_ask() as turn:
             if turn.pause_s is not None:
                 return self._postponed(command, turn.pause_s)
-            return await self._ask(command, attempt)
+            return await (self._ask_elsewhere(command) if is_elsewhere else self._ask(command, attempt))
+
+    async def _ask_elsewhere(self, command: GatewayCommand) -> Conclusion | Postponed:
+        """Another PSP has it. This one is asked because it spoke of money that nobody vouches for: of that it may tell.
+
+        Under the command's own id, which is that of the callback: whoever reads the evidence finds there who told it.
+        """
+        _, deadline = self._instants(command.order)
+        answer = await self._psp.find(command.order, deadline=deadline)
+        if isinstance(answer, Turn) or (answer is not None and answer.outcome is Outcome.UNKNOWN):
+            return self._postponed(command, self._pending_inquiry_s)
+        if answer is None or answer.outcome not in (Outcome.APPROVED, Outcome.REVERSED):
+            return self._conclusion(command)
+        return replace(self._conclusion(command, None, answer, Source.INQUIRY), evidence_id=command.ref)
 
     async def _ask(self, command: GatewayCommand, attempt: Attempt) -> Conclusion | Postponed | None:
         _, deadline = self._instants(command.order)

@@ -14,6 +14,7 @@ from typing import Protocol
 from paynode.domain.callbacks import Aside, fact_of, stream_of
 from paynode.domain.errors import Transient
 from paynode.domain.payment import Fact
+from paynode.runtime.rounds import ANYBODY, Rounds
 from paynode.runtime.stopping import Stop
 
 
@@ -63,28 +64,22 @@ class Matcher:
         self._inbox = inbox
         self._observer = observer
         self._rules = rules
+        self._rounds = Rounds(ANYBODY, observer.matching_failed, interval_s=rules.interval_s, transient=Transient)
         self._partitions = partitions
         self._unsigned = frozenset(unsigned)
 
     async def run(self, stop: Stop) -> None:
         """Make rounds until `stop`."""
-        while not stop.is_set:
-            try:
-                matched = await self.run_once()
-            except Transient as error:
-                self._observer.matching_failed(error)
-            else:
-                if matched:
-                    self._observer.matched(matched)
-            await stop.pause(self._rules.interval_s)
+        await self._rounds.run(self.run_once, stop)
 
-    async def run_once(self) -> int:
-        """One round; how many callbacks have found their payment."""
+    async def run_once(self) -> None:
+        """One round: tells how many callbacks have found their payment, if any."""
         rules, matched = self._rules, 0
         taken = await self._inbox.take_aside(rules.page_size, look_for_s=rules.look_for_s, look_max_s=rules.look_max_s)
         for aside in taken:
             matched += await self._match(aside)
-        return matched
+        if matched:
+            self._observer.matched(matched)
 
     async def _match(self, aside: Aside) -> bool:
         if aside.operated is None:

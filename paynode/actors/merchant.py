@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from anyio.abc import TaskGroup
 
@@ -25,6 +25,9 @@ from paynode.domain.publishing import OutsideEvent, Result, Verdict, WalletMovem
 from paynode.domain.requesting import Request
 from paynode.domain.road import place_of
 from paynode.runtime.mailbox import Actor
+
+# Money has moved, there or back.
+_MOVED: Final = (Outcome.APPROVED, Outcome.REVERSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,13 @@ class MerchantActor:
         self._in_hand: Counter[str] = Counter()
         self._actor: Actor[Delivery] = Actor(self._decide, group, capacity=mailbox_size)
 
-    def expect(self, payment_id: str) -> bool:
-        """Keep the payment in hand for one more message; says whether it must be loaded first."""
+    def expect(self, message: Message, payment_id: str) -> bool:
+        """Keep the payment in hand for one more message; says whether it must be loaded first.
+
+        For a request it is loaded again: a mark at a point of sale is written beside us, and its request follows it.
+        """
         self._in_hand[payment_id] += 1
-        return payment_id not in self._payments
+        return payment_id not in self._payments or isinstance(message.content, Request)
 
     @property
     def needs_books(self) -> bool:
@@ -87,12 +93,14 @@ class MerchantActor:
         return self._books is None
 
     def load(self, books: MerchantBooks | None, payments: Mapping[str, Payment]) -> None:
-        """Take what was loaded; what is in hand already is newer and stays."""
+        """Take what was loaded, unless what is in hand is as new: it may stand on decisions that are not committed."""
         if self._books is None:
             self._books = books
-        for payment_id in self._in_hand:
-            if payment_id not in self._payments and payment_id in payments:
-                self._payments[payment_id] = payments[payment_id]
+        for payment_id, loaded in payments.items():
+            known = self._payments.get(payment_id)
+            is_older = known is None or (known.version < loaded.version and not known.is_held_up)
+            if payment_id in self._in_hand and is_older:
+                self._payments[payment_id] = loaded
 
     async def put(self, delivery: Delivery) -> None:
         """Hand over a message; waits while the mailbox is full."""
@@ -135,7 +143,7 @@ class MerchantActor:
             # The ingress inserts a payment before anything can be said about it: this row was not written by paynode.
             detail = f"no payment {fact.payment_id} with operation {fact.operation_id}"
             return self._bury(delivery, "payment_unknown", detail, around)
-        if payment.is_held_up and fact.outcome is not Outcome.APPROVED:  # money that moved waits for nobody
+        if payment.is_held_up and fact.outcome not in _MOVED:  # money that moved waits for nobody
             return Booked(lease=self._lease, effects=Effects(claim=delivery.message.ref, is_parked=True))
         after, payment, effects = book(before, payment, fact, around)
         self._books, self._payments[payment.id] = after, payment

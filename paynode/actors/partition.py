@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
+from paynode.actors.ahead import Ahead, Bounds, Feeds
 from paynode.actors.backlog import Backlog
 from paynode.actors.committer import Committer, Outcomes
 from paynode.actors.intake import Intake, Outside, Shelf, Sorted
@@ -17,52 +17,19 @@ from paynode.actors.merchant import Around, Decided, Delivery, MerchantActor
 from paynode.actors.recovery import Recovery, Suspects, Turnstile
 from paynode.domain.batch import Booked, Lease
 from paynode.domain.booking import Effects
-from paynode.domain.errors import Fenced, Poison, Transient
+from paynode.domain.errors import Conflict, Fenced, Poison, Transient
 from paynode.domain.keeping import kept
 from paynode.domain.message import DeadLetter, Unreadable
 from paynode.domain.road import Entry, events_stream
 from paynode.runtime.backoff import Backoff
+from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
-
-
-class Feed(Protocol):
-    """One partition's entries, in order. Raises: Unavailable.
-
-    `is_behind` while what is read may have been in an earlier owner's hand; `read_pos` reads only the lane that is read
-    first, for who has no room for others; `fetch` reads entries in hand once more.
-    """
-
-    @property
-    def in_hand(self) -> int: ...
-    @property
-    def is_behind(self) -> bool: ...
-    async def read(self) -> Sequence[Entry]: ...
-    async def read_pos(self) -> Sequence[Entry]: ...
-    async def fetch(self, ids: Sequence[str]) -> Sequence[Entry]: ...
-    async def acknowledge(self, ids: Sequence[str]) -> None: ...
-
-
-class Feeds(Protocol):
-    """Opens a feed at the first entry that is not acknowledged."""
-
-    def open(self, partition: int) -> AbstractAsyncContextManager[Feed]: ...
 
 
 class PartitionObserver(Protocol):
     """Hears of runs that broke off."""
 
     def run_failed(self, lease: Lease, error: Exception) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """Messages: in one turn; of one merchant begun at once; read ahead; in a mailbox. Tries of a suspect."""
-
-    turn: int
-    share: int
-    ahead: int
-    mailbox: int
-    attempts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +44,7 @@ class Surrounds:
     around: Around
     observer: PartitionObserver
     bounds: Bounds
+    precedence: Precedence
 
 
 class PartitionConsumer:
@@ -95,19 +63,24 @@ class PartitionConsumer:
 
         Raises: Fenced when the lease is lost.
         """
-        backoff, committer = self._new_backoff(), self._committers[lease.partition % len(self._committers)]
-        recovery = Recovery(
+        tenure = Tenure(
             lease,
-            events_stream(lease.partition),
-            unclean_deaths,
-            self._parts.suspects,
-            self._turnstile,
-            attempts_max=self._parts.bounds.attempts,
+            drain,
+            self._new_backoff(),
+            self._committers[lease.partition % len(self._committers)],
+            Recovery(
+                lease,
+                events_stream(lease.partition),
+                unclean_deaths,
+                self._parts.suspects,
+                self._turnstile,
+                attempts_max=self._parts.bounds.attempts,
+            ),
         )
         while True:
             try:
                 async with self._parts.feeds.open(lease.partition) as feed:
-                    await PartitionRun(lease, feed, self._parts, committer, recovery).consume(drain, backoff)
+                    await self._work_off(tenure, Ahead(feed, self._parts.bounds, self._parts.precedence))
                 return
             except Fenced:
                 raise
@@ -115,25 +88,64 @@ class PartitionConsumer:
                 self._parts.observer.run_failed(lease, error)
                 if drain.is_set:
                     return  # what is in hand is not committed and not acknowledged: the next owner begins with it
-                await backoff.pause()
+                await tenure.backoff.pause()
+
+    async def _work_off(self, tenure: Tenure, ahead: Ahead) -> None:
+        """Raises: whatever else than a conflict has ended a run."""
+        error = None
+        async with anyio.create_task_group() as reading:
+            reading.start_soon(ahead.read_on, tenure.drain)
+            try:
+                await self._run_on(tenure, ahead)
+            except (Transient, Poison) as ended:
+                error = ended  # raised outside, by its own name
+            finally:
+                ahead.close()
+            reading.cancel_scope.cancel()  # what was read and not begun stays pending: the next owner begins with it
+        if error is not None:
+            raise error
+
+    async def _run_on(self, tenure: Tenure, ahead: Ahead) -> None:
+        """One run after the other, as long as they end in conflicts: those say nothing of what was read ahead."""
+        while True:
+            try:
+                await PartitionRun(ahead, self._parts, tenure).consume()
+                return
+            except Conflict as error:
+                if tenure.drain.is_set or not ahead.has_begun:
+                    raise
+                self._parts.observer.run_failed(tenure.lease, error)
+            ahead.put_back()
+            await tenure.backoff.pause()
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """What stays the same as long as we own a partition."""
+
+    lease: Lease
+    drain: Stop
+    backoff: Backoff
+    committer: Committer
+    recovery: Recovery
 
 
 class PartitionRun:
     """One undisturbed run over a partition: actors, what is in hand, and the first error that ends it all."""
 
-    def __init__(self, lease: Lease, feed: Feed, parts: Surrounds, committer: Committer, recovery: Recovery) -> None:
-        self.lease = lease
-        self._feed = feed
+    def __init__(self, ahead: Ahead, parts: Surrounds, tenure: Tenure) -> None:
+        self.lease = lease = tenure.lease
+        self._ahead = ahead
         self._parts = parts
-        self._committer = committer
-        self._recovery = recovery
+        self._committer = tenure.committer
+        self._recovery = tenure.recovery
+        self._drain = tenure.drain
+        self._backoff = tenure.backoff
         self._stream = events_stream(lease.partition)
         self._intake = Intake(self._stream, lease.partition, parts.shelf, parts.outside)
-        self._pos, self._ordinary = Backlog(share=parts.bounds.share), Backlog(share=parts.bounds.share)
         self._actors: dict[str, MerchantActor] = {}
         self._begun = 0
         self._error: Exception | None = None
-        self._moved = anyio.Event()  # something was read, or settled
         self._scope = anyio.CancelScope()
 
     # -- what the committer sees ----------------------------------------------------------------------------------
@@ -144,11 +156,7 @@ class PartitionRun:
         return self._error is not None
 
     def fail(self, error: Exception) -> None:
-        """End the run; only the first error counts.
-
-        This cancels a read that waits, which may leave entries in the pending list unseen. The next run looks there
-        first.
-        """
+        """End the run; only the first error counts."""
         if self._error is None:
             self._error = error
             self._scope.cancel()
@@ -163,19 +171,15 @@ class PartitionRun:
                 self._intake.forget(message)
                 if message.payment_id is not None:
                     self._actors[message.merchant_id].settle(message.payment_id)
-        self._settle([one.entry_id for one in decided])
-        self._move()
+        self._ahead.settle([one.entry_id for one in decided])
+        self._ahead.move()
 
     async def acknowledge(self, entry_ids: Sequence[str]) -> None:
         """The one place where entries are acknowledged: after the commit, or when there was nothing to commit."""
         if entry_ids:
-            await self._feed.acknowledge(entry_ids)
+            await self._ahead.acknowledge(entry_ids)
             self._begun -= len(entry_ids)
-            self._move()
-
-    def _settle(self, entry_ids: Sequence[str]) -> None:
-        for backlog in (self._pos, self._ordinary):
-            backlog.settle(entry_ids)
+            self._ahead.move()
 
     async def submit(self, decided: Sequence[Decided]) -> None:
         """Pass on what an actor decided."""
@@ -183,86 +187,66 @@ class PartitionRun:
 
     # -- the run --------------------------------------------------------------------------------------------------
 
-    async def consume(self, drain: Stop, backoff: Backoff) -> None:
-        """Read until drained.
+    async def consume(self) -> None:
+        """Take turns until drained.
 
         Raises: the error that ended it.
         """
         with self._scope:
+            self._ahead.serve(self.fail)
             async with anyio.create_task_group() as group:
                 try:
                     if self._recovery.is_needed:
-                        await self._recover(drain, group)
-                    await self._take_turns(drain, backoff, group)
+                        await self._recover(group)
+                    self._ahead.begin()
+                    await self._take_turns(group)
                 except Transient as error:
                     self.fail(error)
         if self._error is not None:
             raise self._error
 
-    async def _take_turns(self, drain: Stop, backoff: Backoff, group: TaskGroup) -> None:
-        async with anyio.create_task_group() as reading:
-            reading.start_soon(self._read_ahead, drain)
-            async with anyio.create_task_group() as turns:
-                # Beside each other: a turn of checkouts may wait for a committer that is behind.
-                turns.start_soon(self._take_turns_of, self._pos, drain, backoff, group)
-                turns.start_soon(self._take_turns_of, self._ordinary, drain, backoff, group)
-            reading.cancel_scope.cancel()  # what was read and not begun stays pending: the next owner begins with it
+    async def _take_turns(self, group: TaskGroup) -> None:
+        async with anyio.create_task_group() as turns:
+            # Beside each other: a turn of checkouts may wait for a committer that is behind.
+            turns.start_soon(self._take_turns_of, self._ahead.pos, group)
+            turns.start_soon(self._take_turns_of, self._ahead.ordinary, group)
         await self._settle_all()
 
-    async def _take_turns_of(self, backlog: Backlog, drain: Stop, backoff: Backoff, group: TaskGroup) -> None:
+    async def _take_turns_of(self, backlog: Backlog, group: TaskGroup) -> None:
         try:
-            while not drain.is_set:
-                await self._take_turn(backlog, backoff, group)
+            while not self._drain.is_set:
+                if backlog is self._ahead.ordinary:
+                    await self._parts.precedence.give_way()
+                await self._take_turn(backlog, group)
         except Transient as error:
             self.fail(error)
 
-    async def _take_turn(self, backlog: Backlog, backoff: Backoff, group: TaskGroup) -> None:
-        moved, turn = self._moved, backlog.take(self._parts.bounds.turn)
+    async def _take_turn(self, backlog: Backlog, group: TaskGroup) -> None:
+        moved, turn = self._ahead.moved, backlog.take(self._parts.bounds.turn)
         if not (turn.whole or turn.ids):
             await moved.wait()
             return
-        fetched = await self._feed.fetch(turn.ids) if turn.ids else []
+        fetched = await self._ahead.feed.fetch(turn.ids) if turn.ids else []
         await self._take_in([*turn.whole, *fetched], group)
-        backoff.reset()
-        self._move()  # the reader may wait for room
-
-    async def _read_ahead(self, drain: Stop) -> None:
-        """Read as far ahead as there is room, so that those behind a hot merchant's backlog are seen."""
-        try:
-            while not drain.is_set:
-                moved, bounds = self._moved, self._parts.bounds
-                is_full = self._feed.in_hand >= bounds.ahead
-                if is_full and len(self._pos) >= bounds.turn:
-                    await moved.wait()
-                    continue
-                entries = await (self._feed.read_pos() if is_full else self._feed.read())
-                if entries:
-                    self._pos.add(entry for entry in entries if entry.is_pos)
-                    self._ordinary.add(entry for entry in entries if not entry.is_pos)
-                    self._move()
-        except Transient as error:
-            self.fail(error)
-        self._move()
-
-    def _move(self) -> None:
-        self._moved.set()
-        self._moved = anyio.Event()
+        self._backoff.reset()
+        self._ahead.move()  # the reader may wait for room
 
     async def _settle_all(self) -> None:
         while self._begun > 0:
-            await self._moved.wait()
+            await self._ahead.moved.wait()
 
-    async def _recover(self, drain: Stop, group: TaskGroup) -> None:
+    async def _recover(self, group: TaskGroup) -> None:
         """Take in what an owner that died has left, before anything else."""
-        while self._feed.is_behind and not drain.is_set:
-            entries = await self._feed.read()
+        feed = self._ahead.feed
+        while feed.is_behind and not self._drain.is_set:
+            entries = await feed.read()
             if self._recovery.is_one_by_one:
                 for entry in entries:
                     await self._try_alone(entry, group)
             elif entries:
                 await self._take_in(entries, group)
         await self._settle_all()
-        if not self._feed.is_behind:
+        if not feed.is_behind:
             await self._recovery.end()
 
     async def _try_alone(self, entry: Entry, group: TaskGroup) -> None:
@@ -281,8 +265,8 @@ class PartitionRun:
         meaning = await self._intake.sort(entries)
         if meaning.told:
             await self._parts.outcomes.tell(meaning.told)
-        self._settle(meaning.done)
         await self.acknowledge(meaning.done)
+        self._ahead.settle(meaning.done)
         await self.submit([*self._burials(meaning), *self._claims(meaning)])
         await self._hand_over(meaning.deliveries, group)
 
@@ -292,7 +276,7 @@ class PartitionRun:
         for delivery in deliveries:
             message = delivery.message
             actor = self._actor(message.merchant_id, group)
-            if message.payment_id is not None and actor.expect(message.payment_id):
+            if message.payment_id is not None and actor.expect(message, message.payment_id):
                 missing.append(message.payment_id)
             if actor.needs_books:
                 strangers.add(message.merchant_id)

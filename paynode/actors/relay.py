@@ -9,6 +9,7 @@ from typing import Protocol
 
 from paynode.domain.errors import Transient
 from paynode.domain.road import Pointer, Published
+from paynode.runtime.rounds import Rounds, Singleton
 from paynode.runtime.stopping import Stop
 
 
@@ -28,13 +29,6 @@ class Road(Protocol):
     async def publish(self, pointers: Sequence[Pointer]) -> None: ...
     async def first_entry_ms(self, stream: str) -> int | None: ...
     async def mark_out(self, partitions: int) -> None: ...
-
-
-class Singleton(Protocol):
-    """The lease on being the relay. Raises: Unavailable."""
-
-    async def hold(self) -> bool: ...
-    async def drop(self) -> None: ...
 
 
 class Reach(Protocol):
@@ -76,6 +70,25 @@ def lost(old: Sequence[Published], first_entry_ms: Mapping[str, int | None], *, 
     return missing
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WithinReach:
+    """The lease, left to run out while Redis is away from here: another relay may reach it.
+
+    With Redis away from all there is nothing to do and nothing to say: what is due is taken where it is kept.
+    """
+
+    singleton: Singleton
+    reach: Reach
+
+    async def hold(self) -> bool:
+        """Whether we hold it, and it is of use to us."""
+        return not self.reach.is_away and await self.singleton.hold()
+
+    async def drop(self) -> None:
+        """Leave it to others."""
+        await self.singleton.drop()
+
+
 class Relay:
     """Sweeps the outbox."""
 
@@ -92,7 +105,8 @@ class Relay:
     ) -> None:
         self._outbox = outbox
         self._road = road
-        self._singleton = singleton
+        within_reach = _WithinReach(singleton=singleton, reach=reach)
+        self._rounds = Rounds(within_reach, observer.sweep_failed, interval_s=rules.interval_s, transient=Transient)
         self._reach = reach
         self._observer = observer
         self._rules = rules
@@ -100,19 +114,11 @@ class Relay:
 
     async def run(self, stop: Stop) -> None:
         """Sweep until `stop`."""
-        while not stop.is_set:
-            try:
-                # With Redis away there is nothing to do and nothing to say: what is due is taken where it is kept.
-                if await self._singleton.hold() and not self._reach.is_away:
-                    with self._reach.needed():
-                        await self.run_once()
-            except Transient as error:
-                self._observer.sweep_failed(error)
-            await stop.pause(self._rules.interval_s)
-        try:
-            await self._singleton.drop()
-        except Transient as error:
-            self._observer.sweep_failed(error)  # the lease ends by itself
+        await self._rounds.run(self._sweep_within_reach, stop)
+
+    async def _sweep_within_reach(self) -> None:
+        with self._reach.needed():
+            await self.run_once()
 
     async def run_once(self) -> None:
         """Publish what is due and what was lost."""

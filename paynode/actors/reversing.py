@@ -13,6 +13,7 @@ from paynode.domain import ids
 from paynode.domain.errors import Transient
 from paynode.domain.point_of_sale import Marked, Marking, Overdue
 from paynode.domain.road import Pointer
+from paynode.runtime.rounds import Rounds, Singleton
 from paynode.runtime.stopping import Stop
 
 
@@ -27,13 +28,6 @@ class Road(Protocol):
     """The streams. Raises: Unavailable."""
 
     async def publish(self, pointers: Sequence[Pointer]) -> None: ...
-
-
-class Singleton(Protocol):
-    """The lease on doing it. Raises: Unavailable."""
-
-    async def hold(self) -> bool: ...
-    async def drop(self) -> None: ...
 
 
 class ReversingObserver(Protocol):
@@ -67,24 +61,14 @@ class Reversing:
     ) -> None:
         self._desk = desk
         self._road = road
-        self._singleton = singleton
+        self._rounds = Rounds(singleton, observer.reversing_failed, interval_s=rules.interval_s, transient=Transient)
         self._observer = observer
         self._rules = rules
         self._mark = mark
 
     async def run(self, stop: Stop) -> None:
         """Sweep until `stop`."""
-        while not stop.is_set:
-            try:
-                if await self._singleton.hold():
-                    await self.run_once()
-            except Transient as error:
-                self._observer.reversing_failed(error)
-            await stop.pause(self._rules.interval_s)
-        try:
-            await self._singleton.drop()
-        except Transient as error:
-            self._observer.reversing_failed(error)  # the lease ends by itself
+        await self._rounds.run(self.run_once, stop)
 
     async def run_once(self) -> None:
         """Reverse what is overdue now; with Redis away the relay brings what follows from it."""

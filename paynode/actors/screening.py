@@ -24,6 +24,7 @@ from paynode.domain.screening import (
     Standing,
     Verdict,
 )
+from paynode.runtime.rounds import Rounds, Singleton
 from paynode.runtime.stopping import Stop
 
 
@@ -49,13 +50,6 @@ class Debts(Protocol):
     async def settle(
         self, question: Question, judgement: Judgement, *, command_id: str, marker: Fact, giving_back_id: str | None
     ) -> Settled: ...
-
-
-class Singleton(Protocol):
-    """The lease on asking again. Raises: Unavailable."""
-
-    async def hold(self) -> bool: ...
-    async def drop(self) -> None: ...
 
 
 class ScreeningObserver(Protocol):
@@ -150,26 +144,14 @@ class Rescreening:
     ) -> None:
         self._check = check
         self._debts = debts
-        self._singleton = singleton
+        self._rounds = Rounds(singleton, observer.rescreening_failed, interval_s=rules.interval_s, transient=Transient)
         self._observer = observer
         self._rules = rules
         self._new_id = new_id
 
     async def run(self, stop: Stop) -> None:
         """Sweep until `stop`."""
-        while not stop.is_set:
-            is_more = False
-            try:
-                if await self._singleton.hold():
-                    is_more = await self.run_once()
-            except Transient as error:
-                self._observer.rescreening_failed(error)
-            if not is_more:
-                await stop.pause(self._rules.interval_s)
-        try:
-            await self._singleton.drop()
-        except Transient as error:
-            self._observer.rescreening_failed(error)  # the lease ends by itself
+        await self._rounds.run(self.run_once, stop)
 
     async def run_once(self) -> bool:
         """Ask about what is owed; says whether there may be more to ask about now.

@@ -58,6 +58,11 @@ class SuspicionRules:
     attempts_max: int
 
 
+def asks_alone(command: GatewayCommand, attempt: Attempt) -> bool:
+    """Whether it inquires about what the PSP has promised to tell: with it would go the question, in silence."""
+    return command.kind is CommandKind.INQUIRE and attempt.outcome in (Outcome.PENDING, Outcome.ABSENT)
+
+
 class Suspicion:
     """One gateway's judge."""
 
@@ -105,7 +110,7 @@ class Suspicion:
         await self._kept.clear(stream, ref)
 
     async def condemn(self, stream: str, delivery: Delivery) -> None:
-        """Make a dead letter of a command of which nothing was ever sent. Raises: Unavailable."""
+        """Make a dead letter of a command of which nothing was ever sent, or that asks alone. Raises: Unavailable."""
         command = delivery.command
         what = Unreadable(
             ref=command.ref,

@@ -15,6 +15,7 @@ from paynode.domain.dead_letters import Grave
 from paynode.domain.errors import Transient
 from paynode.domain.message import DeadLetter
 from paynode.domain.road import dead_stream
+from paynode.runtime.rounds import Rounds, Singleton
 from paynode.runtime.stopping import Stop
 
 
@@ -34,13 +35,6 @@ class Graveyard(Protocol):
     async def graves(self, stream: str) -> Sequence[Grave]: ...
     async def bury(self, letters: Sequence[DeadLetter]) -> None: ...
     async def remove(self, stream: str, entry_ids: Sequence[str]) -> None: ...
-
-
-class Singleton(Protocol):
-    """The lease on being the undertaker. Raises: Unavailable."""
-
-    async def hold(self) -> bool: ...
-    async def drop(self) -> None: ...
 
 
 class UndertakerObserver(Protocol):
@@ -100,7 +94,7 @@ class Undertaker:
     ) -> None:
         self._table = table
         self._graveyard = graveyard
-        self._singleton = singleton
+        self._rounds = Rounds(singleton, observer.burial_failed, interval_s=rules.interval_s, transient=Transient)
         self._observer = observer
         self._rules = rules
         self._streams = frozenset(map(dead_stream, streams))
@@ -111,17 +105,7 @@ class Undertaker:
 
     async def run(self, stop: Stop) -> None:
         """Make rounds until `stop`."""
-        while not stop.is_set:
-            try:
-                if await self._singleton.hold():
-                    await self.run_once()
-            except Transient as error:
-                self._observer.burial_failed(error)
-            await stop.pause(self._rules.interval_s)
-        try:
-            await self._singleton.drop()
-        except Transient as error:
-            self._observer.burial_failed(error)  # the lease ends by itself
+        await self._rounds.run(self.run_once, stop)
 
     async def run_once(self) -> None:
         """One round: first what needs the database alone, for Redis may be away."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -21,18 +22,23 @@ from paynode.app.roads import Roads
 from paynode.app.screening import screening_of
 from paynode.config import Gateway, Settings
 from paynode.domain.attempts import Claim
-from paynode.domain.road import commands_stream, lanes
+from paynode.domain.road import commands_stream, lanes, pos_lane
 from paynode.observability.observers import Observer
 from paynode.psp.adapter import Adapter
 from paynode.psp.breaker import BreakerRules
 from paynode.psp.budget import BudgetRules
 from paynode.psp.guard import GuardedPsp, GuardRules
 from paynode.runtime.grouping import Grouper
+from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
 from paynode.storage.attempts import PgAttempts
 from paynode.storage.commands import PgCommands
+from paynode.storage.guards import PgProbes
 from paynode.storage.postgres import Pool, Role, pool
 from paynode.streams.client import reader_client
+
+# Seconds that a probe's lease lasts beyond the longest call: for the lease itself to be granted.
+_PROBE_MORE_S: Final = 5.0
 
 
 async def start_gateways(
@@ -43,23 +49,26 @@ async def start_gateways(
     stop: Stop,
     stack: AsyncExitStack,
     work: TaskGroup,
+    *,
+    precedence: Precedence,
 ) -> None:
     """Perform every PSP's commands until `stop`, each apart from the others; what they need is closed by `stack`."""
     database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=worker_id, is_by_key=True))
     screening = await screening_of(settings, database, observer, stack)
-    house = _House(settings, worker_id, ways, observer, database, screening)
+    house = _House(settings, worker_id, ways, observer, database, screening, precedence)
     for name, adapter in adapters_of(settings).items():
         await stack.enter_async_context(adapter)
-        psp = _guarded(settings, name, adapter, observer)
+        psp = _guarded(settings, name, adapter, observer, PgProbes(database, psp=name))
         pulse = pulse_of(settings, database, psp, observer, gateway=worker_id)
         # Before the first call: what operators hold open is held open here too, and the pace is shared.
         await pulse.run_once()
         work.start_soon(pulse.run, stop)
-        pos_lane, lane = lanes(commands_stream(name))
-        for stream, is_urgent in ((pos_lane, True), (lane, False)):
+        stream = commands_stream(name)
+        for lane in lanes(stream):
             # A connection of its own for each: a blocking read keeps it.
             reader = await stack.enter_async_context(reader_client(settings))
-            house.start(psp, await ways.command_feed(stack, reader, stream, worker_id), stop, work, is_urgent=is_urgent)
+            feed = await ways.command_feed(stack, reader, lane, worker_id)
+            house.start(psp, feed, stop, work, is_urgent=lane == pos_lane(stream))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,7 @@ class _House:
     observer: Observer
     database: Pool
     screening: Screening
+    precedence: Precedence
 
     def start(self, psp: GuardedPsp, feed: DetourCommandFeed, stop: Stop, work: TaskGroup, *, is_urgent: bool) -> None:
         """Perform the commands of one lane, with hands of its own; the guards are the PSP's."""
@@ -96,6 +106,7 @@ class _House:
                 now_ms=now_ms,
                 is_urgent=is_urgent,
                 screening=self.screening,
+                resting=self.precedence.resting if is_urgent else nullcontext,
                 pending_inquiry_s=gateway.pending_inquiry_s,
             ),
             self.ways.road,
@@ -105,6 +116,7 @@ class _House:
             queue_size=gateway.queue_size,
             reclaim_idle_ms=gateway.reclaim_idle_ms,
             backoff=backoff_of(self.settings),
+            hurrying=self.precedence.hurrying if is_urgent else nullcontext,
         )
         upkeep = Upkeep(
             feed,
@@ -131,8 +143,8 @@ class _House:
         return Suspicion(rows, self.ways.road, self.observer, rules, new_id=new_id, now_ms=now_ms)
 
 
-def _guarded(settings: Settings, name: str, adapter: Adapter, observer: Observer) -> GuardedPsp:
-    return GuardedPsp(name, adapter, observer, _rules_of(settings.gateway, name), clock=time.monotonic)
+def _guarded(settings: Settings, name: str, adapter: Adapter, observer: Observer, probes: PgProbes) -> GuardedPsp:
+    return GuardedPsp(name, adapter, observer, _rules_of(settings.gateway, name), clock=time.monotonic, probes=probes)
 
 
 def _rules_of(gateway: Gateway, name: str) -> GuardRules:
@@ -152,6 +164,7 @@ def _rules_of(gateway: Gateway, name: str) -> GuardRules:
         waiting_max=gateway.waiting_max,
         wait_max_s=gateway.wait_max_s,
         per_s_max=next((pace.calls_max for pace in gateway.paces_per_s if pace.psp == name), 0.0),
+        probe_s=gateway.send_within_s + gateway.call_deadline_s + _PROBE_MORE_S,
     )
 
 

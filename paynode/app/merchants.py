@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
 import anyio
 from anyio.abc import TaskGroup
 
+from paynode.actors.ahead import Bounds
 from paynode.actors.committer import Committer
 from paynode.actors.merchant import Around
 from paynode.actors.ownership import Ownership, Pace
-from paynode.actors.partition import Bounds, PartitionConsumer, Surrounds
-from paynode.app.parts import backoff_of, jitter_ms, new_id, now_ms, policy_of
+from paynode.actors.partition import PartitionConsumer, Surrounds
+from paynode.app.parts import backoff_of, new_id, now_ms, policy_of
 from paynode.app.psps import adapters_of
 from paynode.app.roads import Roads
 from paynode.config import Settings
 from paynode.domain.batch import Lease
 from paynode.domain.booking import Surroundings
 from paynode.observability.observers import Observer
+from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
 from paynode.storage.books import PgBooks
 from paynode.storage.leases import PgLeases, count_partitions
@@ -43,6 +46,8 @@ async def start_merchants(
     stop: Stop,
     stack: AsyncExitStack,
     work: TaskGroup,
+    *,
+    precedence: Precedence,
 ) -> None:
     """Own a fair share of the partitions and consume them, until `stop`.
 
@@ -63,22 +68,6 @@ async def start_merchants(
             now_ms=now_ms,
         )
     )
-    committers = []
-    for number in range(settings.worker.committers):
-        books = PgBooks(settings, name=f"{worker_id}-committer-{number}")
-        stack.push_async_callback(books.aclose)
-        committers.append(
-            Committer(
-                books,
-                ways.road,
-                outcomes,
-                observer,
-                around,
-                new_id=new_id,
-                batch_size=settings.worker.batch_size,
-                condemn_after_s=settings.worker.condemn_after_s,
-            )
-        )
     parts = Surrounds(
         feeds=await ways.feeds(stack, worker_id),
         shelf=PgShelf(database),
@@ -88,7 +77,9 @@ async def start_merchants(
         around=around,
         observer=observer,
         bounds=_bounds(settings),
+        precedence=precedence,
     )
+    committers = _committers(settings, worker_id, ways, parts, observer, stack)
     consumer = PartitionConsumer(parts, committers, new_backoff=lambda: backoff_of(settings))
     presence = PgPresence(settings, worker_id=worker_id)
     stack.push_async_callback(presence.aclose)
@@ -96,11 +87,34 @@ async def start_merchants(
     work.start_soon(_consume_until_drained, ownership, presence, committers, stop)
 
 
+def _committers(
+    settings: Settings, worker_id: str, ways: Roads, parts: Surrounds, observer: Observer, stack: AsyncExitStack
+) -> Sequence[Committer]:
+    """Each with a session of its own, which is closed by `stack`."""
+    committers = []
+    for number in range(settings.worker.committers):
+        books = PgBooks(settings, name=f"{worker_id}-committer-{number}")
+        stack.push_async_callback(books.aclose)
+        committers.append(
+            Committer(
+                books,
+                ways.road,
+                parts.outcomes,
+                observer,
+                parts.around,
+                new_id=new_id,
+                batch_size=settings.worker.batch_size,
+                condemn_after_s=settings.worker.condemn_after_s,
+            )
+        )
+    return committers
+
+
 def _around(settings: Settings) -> Around:
     policy = policy_of(settings, {name: one.capabilities for name, one in adapters_of(settings).items()})
 
     def around(lease: Lease) -> Surroundings:
-        return Surroundings(now_ms=now_ms(), new_id=new_id, jitter_ms=jitter_ms, epoch=lease.epoch, policy=policy)
+        return Surroundings(now_ms=now_ms(), new_id=new_id, between_ms=random.randint, epoch=lease.epoch, policy=policy)
 
     return around
 

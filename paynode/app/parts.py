@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import random
 import time
 from collections.abc import Mapping
 
@@ -23,12 +22,6 @@ def new_id() -> str:
 def now_ms() -> int:
     """Milliseconds since 1970 by this machine's clock."""
     return time.time_ns() // 1_000_000
-
-
-def jitter_ms(pause_ms: int) -> int:
-    """A pause near the one that is meant."""
-    # 20 % either way: many that fell into doubt together do not ask together.
-    return round(pause_ms * random.uniform(0.8, 1.2))  # noqa: S311 - no secret is drawn
 
 
 def policy_of(settings: Settings, capabilities: Mapping[str, Capabilities]) -> Policy:

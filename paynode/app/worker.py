@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,15 +18,21 @@ from paynode.app.watching import admin_port
 from paynode.config import Settings
 from paynode.observability.observers import Observer
 from paynode.runtime.memory import limit_memory
+from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop, stop_on_signal
 from paynode.runtime.watchdog import Watchdog
 from paynode.storage.postgres import Pool, Role, pool
 from paynode.streams.client import commands_client
 
+# Seconds that ordinary work waits at most before its next turn while somebody at a till is being served: longer than a
+# worker is busy with one.
+_PATIENCE_S: Final = 0.05
+
 
 async def run_worker(settings: Settings, roles: frozenset[str], *, is_burst: bool = False) -> None:
     """Merchants' actors, gateway, or both, until a signal; a burst also ends when nothing is left to do."""
     stop, observer, worker_id = Stop(), Observer(), f"worker-{new_id()}"
+    precedence = Precedence(patience_s=_PATIENCE_S)
     async with AsyncExitStack() as stack, anyio.create_task_group() as signals:
         await signals.start(stop_on_signal, stop)
         limit_memory(settings.worker.memory_max_mb)
@@ -36,9 +43,9 @@ async def run_worker(settings: Settings, roles: frozenset[str], *, is_burst: boo
         guard = Watchdog(hang_s=settings.worker.hang_s).guard()
         async with guard, anyio.create_task_group() as work:
             if "merchants" in roles:
-                await start_merchants(settings, worker_id, ways, observer, stop, stack, work)
+                await start_merchants(settings, worker_id, ways, observer, stop, stack, work, precedence=precedence)
             if "gateway" in roles:
-                await start_gateways(settings, worker_id, ways, observer, stop, stack, work)
+                await start_gateways(settings, worker_id, ways, observer, stop, stack, work, precedence=precedence)
             if "notifier" in roles:
                 observer.notifier_is_idle()
             if is_burst:

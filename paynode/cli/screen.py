@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from paynode.domain.census import OnRoad
 from paynode.domain.overview import GatewayState, Overview, PartitionState, WorkerState
 from paynode.domain.road import commands_stream, events_stream
 
@@ -215,9 +214,8 @@ def _is_held(one: PartitionState) -> bool:
 
 
 def _pending(overview: Overview, *streams: str) -> str:
-    if overview.road is None:
-        return "away"
-    return _count(sum(overview.road.get(stream, OnRoad()).pending for stream in streams))
+    found = [on_road.pending for stream in streams if (on_road := overview.on_road(stream)) is not None]
+    return "away" if overview.road is None else _count(sum(found))
 
 
 def _count(number: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from paynode.domain.deciding import Command, CommandKind, Policy, decide, event_of, giving_back
+from paynode.domain.evidence import own
 from paynode.domain.folding import with_operation
 from paynode.domain.granting import grant
 from paynode.domain.ledger import NO_ENTRIES, Entry, Head, append
@@ -15,7 +16,7 @@ from paynode.domain.payment import Fact, Operation, OperationState, Origin, Paym
 from paynode.domain.postings import BusinessFact, due
 from paynode.domain.publishing import Verdict
 from paynode.domain.requesting import Decided, Refusal, Request, RequestKind
-from paynode.domain.road import commands_stream, pos_lane
+from paynode.domain.road import commands_stream, follow_up_lane, pos_lane
 from paynode.domain.wallet import Delta, Wallet
 
 
@@ -55,12 +56,15 @@ class IssuedCommand:
     psp: str
     delay_ms: int
     is_pos: bool = False
+    is_new_charge: bool = False
 
     @property
     def stream(self) -> str:
-        """Where it goes: what somebody at a till waits for goes first."""
+        """Where it goes: what a till waits for goes first, and what is no new charge does not stand behind those."""
         stream = commands_stream(self.psp)
-        return pos_lane(stream) if self.is_pos else stream
+        if self.is_pos:
+            return pos_lane(stream)
+        return stream if self.is_new_charge else follow_up_lane(stream)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +114,12 @@ class Effects:
 class Surroundings:
     """What a decision needs and may not fetch itself: the time, fresh ids, the fencing number, the rules.
 
-    `jitter_ms` turns a pause into one near it.
+    `between_ms` chooses a time from the first to the second, another one each time.
     """
 
     now_ms: int
     new_id: Callable[[], str]
-    jitter_ms: Callable[[int], int]
+    between_ms: Callable[[int, int], int]
     epoch: int
     policy: Policy
 
@@ -136,7 +140,7 @@ def book(
     books, entries, adjustments = _post_due(books, payment, after, around)
     effects = Effects(
         claim=fact.event_id,
-        fact=fact,
+        fact=after.facts[-1],
         payment=after,
         base_version=payment.version,
         made=tuple(MadeOperation(operation=one, order=order_of(after, one)) for one in decision.made),
@@ -191,7 +195,7 @@ def order_of(payment: Payment, operation: Operation) -> PspOrder:
     """How a PSP is asked for an operation about a charge."""
     charge = payment.charge
     # Of an open page the PSP knows only the page.
-    pages = (fact.reference for fact in payment.facts_of(charge) if fact.reference is not None)
+    pages = (fact.reference for fact in own(payment.facts_of(charge)) if fact.reference is not None)
     return PspOrder(
         operation_id=operation.id,
         payment_id=payment.id,
@@ -201,7 +205,7 @@ def order_of(payment: Payment, operation: Operation) -> PspOrder:
         money=operation.money,
         method=payment.method,
         charge_id=charge.id,
-        charge_reference=charge.reference or next(pages, None),
+        charge_reference=operation.target or charge.reference or next(pages, None),
         is_final=operation.is_final,
     )
 
@@ -209,7 +213,7 @@ def order_of(payment: Payment, operation: Operation) -> PspOrder:
 def _reversal(payment: Payment, around: Surroundings) -> Operation | None:
     """What undoes an authorization that nobody waits for; None while there is none, or when it was undone before."""
     is_authorized = payment.charge.state is OperationState.APPROVED
-    is_undone = any(one.origin is not Origin.REQUEST for one in payment.operations)
+    is_undone = any(one.origin in (Origin.LATE_SUCCESS, Origin.REVERSAL) for one in payment.operations)
     if not payment.is_reversed or not is_authorized or is_undone or payment.amounts.captured:
         return None
     return giving_back(payment, Origin.REVERSAL, around.new_id())
@@ -233,11 +237,22 @@ def _issued(payment: Payment, commands: Sequence[Command], around: Surroundings)
             kind=command.kind,
             operation_id=command.operation_id,
             psp=command.psp,
-            delay_ms=around.jitter_ms(command.delay_ms),
+            delay_ms=around.between_ms(*_range_ms(command)),
             is_pos=payment.is_for_pos,
+            is_new_charge=command.kind is CommandKind.SUBMIT and command.operation_id == payment.charge.id,
         )
         for command in commands
     )
+
+
+def _range_ms(command: Command) -> tuple[int, int]:
+    """When it may come: a try again at any time up to twice its pause, for those that failed together must not return
+    together; a question within a fifth of its rung, for the ladder of questions has a meaning."""
+    match command.kind:
+        case CommandKind.SUBMIT:
+            return 0, 2 * command.delay_ms
+        case CommandKind.INQUIRE:
+            return command.delay_ms * 4 // 5, command.delay_ms * 6 // 5
 
 
 def _post_due(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from paynode.domain.evidence import Limits
+from paynode.domain.evidence import Limits, Place, own, to_give_back
 from paynode.domain.folding import absorb, with_operation
 from paynode.domain.payment import (
     Fact,
@@ -86,14 +86,14 @@ def decide(payment: Payment, fact: Fact, policy: Policy, new_id: Callable[[], st
     after = absorb(payment, fact, policy.limits)
     if after is payment:
         return Decision(payment=payment, commands=_ask_again(payment, fact, policy))
-    made = _giving_back(payment, after, new_id)
+    made = (*_giving_back(payment, after, new_id), *_giving_back_surplus(after, new_id))
     for one in made:
         after = with_operation(after, one, policy.limits)
     submits = tuple(Command(kind=CommandKind.SUBMIT, operation_id=one.id, psp=one.psp) for one in made)
     return Decision(
         payment=after,
         made=made,
-        commands=(*_commands(after, fact, policy), *submits),
+        commands=(*_commands(after, after.facts[-1], policy), *submits),
         event=event_of(payment, after),
     )
 
@@ -111,7 +111,9 @@ def _commands(after: Payment, fact: Fact, policy: Policy) -> tuple[Command, ...]
     """Only the fact that is in doubt asks again: others, arriving meanwhile, would start a second ladder."""
     operation = after.operation(fact.operation_id)
     assert operation is not None, "it was folded"
-    count = sum(known.outcome is fact.outcome for known in after.facts_of(operation))
+    if fact.psp is not None:
+        return ()  # what another PSP says is neither a try of this one's nor a doubt about it
+    count = sum(known.outcome is fact.outcome for known in own(after.facts_of(operation)))
     match fact.outcome, operation.state:
         case Outcome.UNKNOWN, OperationState.UNKNOWN:
             return (_command(CommandKind.INQUIRE, operation, policy.inquiry_delay_ms(count)),)
@@ -129,7 +131,13 @@ def _ask_again(payment: Payment, fact: Fact, policy: Policy) -> tuple[Command, .
     """An inquiry that heard what is known already: the PSP still owes the end, and its callback may be lost."""
     operation = payment.operation(fact.operation_id)
     is_waiting = operation is not None and operation.state is OperationState.PENDING
-    if operation is None or not is_waiting or (fact.outcome, fact.source) != (Outcome.PENDING, Source.INQUIRY):
+    if (
+        operation is None
+        or not is_waiting
+        or fact.psp not in (None, operation.psp)
+        or fact.outcome not in (Outcome.PENDING, Outcome.ABSENT)
+        or fact.source is not Source.INQUIRY
+    ):
         return ()
     return (_command(CommandKind.INQUIRE, operation, policy.pending_inquiry_ms),)
 
@@ -150,6 +158,20 @@ def _giving_back(before: Payment, after: Payment, new_id: Callable[[], str]) -> 
     if before.is_given_up:
         return (giving_back(after, Origin.LATE_SUCCESS, new_id()),)
     return ()
+
+
+def _giving_back_surplus(after: Payment, new_id: Callable[[], str]) -> tuple[Operation, ...]:
+    """What was charged twice, or where nothing had been sent, goes back: once for each charge that is too many."""
+    found = to_give_back(after.charge, after.facts_of(after.charge))
+    known = {(one.psp, one.target) for one in after.operations}
+    return tuple(_giving_back_at(place, after, new_id()) for place in found if place not in known)
+
+
+def _giving_back_at(place: Place, payment: Payment, operation_id: str) -> Operation:
+    """Holds nothing of the merchant's: what it gives back never was there."""
+    psp, reference = place
+    operation = giving_back(payment, Origin.SURPLUS, operation_id)
+    return replace(operation, psp=psp, target=reference, hold_available=0)
 
 
 def giving_back(payment: Payment, origin: Origin, operation_id: str) -> Operation:

@@ -3,16 +3,23 @@
 The state is a function of the *set*: each rule below asks "is there a fact that ...", never "was the last fact ...".
 So any order and any repetition of the same evidence give the same state, and there is nothing to undo when the PSP's
 callback overtakes its answer.
+
+A charge has one PSP at a time. What another one says of it, that had it before, changes nothing of its state; but money
+that moved there is surplus, like money that moved twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import takewhile
+from typing import Final, TypeAlias
 
 from paynode.domain.payment import GIVEN_UP, Fact, Operation, OperationKind, OperationState
 from paynode.domain.psp import Outcome
+
+# A PSP, and that PSP's name of what it did.
+Place: TypeAlias = tuple[str, str | None]
 
 # The gateway's word for a first sending whose payment had no time left: no further try.
 TOO_LATE: Final = "payment_deadline"
@@ -30,6 +37,12 @@ _PRECEDENCE: Final = (
     (Outcome.UNKNOWN, OperationState.UNKNOWN),
 )
 
+# As long as nothing else is known, a charge may go on to the next PSP.
+_NOWHERE_YET: Final = (Outcome.NOT_SENT, Outcome.HELD)
+
+# What was taken back had been given.
+_SUCCESSES: Final = (Outcome.APPROVED, Outcome.REVERSED)
+
 # Operations that move no money: the PSP need not repeat the amount, nor name them.
 _WITHOUT_AMOUNT: Final = (OperationKind.VOID, OperationKind.CANCEL)
 
@@ -46,12 +59,37 @@ class Limits:
     is_unwanted: bool = False
 
 
+def holder(operation: Operation, facts: Sequence[Fact], route: Sequence[str]) -> str:
+    """The PSP that has an operation: proof that nothing was sent to one is what lets the next one have the charge.
+
+    Once anything else is known, whoever told it, the charge stays where it is. So this is read from the order in which
+    facts came to the books: what was known before it went on decides where it is, and what comes later does not.
+    """
+    if not operation.is_charge or not route:
+        return operation.psp
+    unsent = sum(
+        fact.outcome is Outcome.NOT_SENT for fact in takewhile(lambda fact: fact.outcome in _NOWHERE_YET, facts)
+    )
+    return route[unsent % len(route)]
+
+
+def placed(operation: Operation, fact: Fact, facts: Sequence[Fact], route: Sequence[str]) -> Fact:
+    """A new fact about an operation as the books keep it: who told it is kept only of another PSP than its own."""
+    return replace(fact, psp=None) if fact.psp == holder(operation, facts, route) else fact
+
+
+def own(facts: Sequence[Fact]) -> list[Fact]:
+    """What the PSP has said that has the operation, or had it by then."""
+    return [fact for fact in facts if fact.psp is None]
+
+
 def weighed(operation: Operation, facts: Sequence[Fact], route: Sequence[str], limits: Limits) -> Operation:
     """The operation as its facts say; `route` are the PSPs that may take a charge."""
+    operation = replace(operation, psp=holder(operation, facts, route))
+    # Money moved at a PSP of which that had been ruled out: it is not asked of one more.
+    is_unwanted = limits.is_unwanted or any(fact.psp and fact.outcome in _SUCCESSES for fact in facts)
+    limits, facts = replace(limits, is_unwanted=is_unwanted), own(facts)
     unsent = [fact for fact in facts if fact.outcome is Outcome.NOT_SENT]
-    if operation.is_charge and route:
-        # Proof that nothing was sent to one is what lets the next one have it.
-        operation = replace(operation, psp=route[len(unsent) % len(route)])
     success = booked(operation, facts)
     if success is not None:
         # Also when it is another one of two charges that was taken back: people look at those anyway.
@@ -87,8 +125,8 @@ def booked(operation: Operation, facts: Sequence[Fact]) -> Fact | None:
     posting. Which one makes no difference to any amount, and the payment goes to review either way. What was taken back
     had been given: should that be all that is ever heard of it, it is booked, and so is its reversal.
     """
-    for outcome in (Outcome.APPROVED, Outcome.REVERSED):
-        for fact in facts:
+    for outcome in _SUCCESSES:
+        for fact in own(facts):
             if fact.outcome is outcome and is_as_asked(operation, fact):
                 return fact
     return None
@@ -105,6 +143,11 @@ def is_as_asked(operation: Operation, fact: Fact) -> bool:
     )
 
 
+def place_of(operation: Operation, fact: Fact) -> Place:
+    """Where the money of a success is: the PSP, and that PSP's name of the charge."""
+    return fact.psp or operation.psp, fact.reference
+
+
 def was_given_up(operation: Operation, facts: Sequence[Fact], limits: Limits) -> bool:
     """Whether it had come to nothing before it succeeded: in the order in which the facts came to the books."""
     success = booked(operation, facts)
@@ -116,24 +159,35 @@ def was_given_up(operation: Operation, facts: Sequence[Fact], limits: Limits) ->
     )
 
 
-def surplus(operation: Operation, facts: Sequence[Fact]) -> tuple[Fact, ...]:
-    """What was done more than once: one fact for each of the PSP's references but the one that is booked.
+def surplus(operation: Operation, facts: Sequence[Fact]) -> Mapping[Place, Fact]:
+    """What was done more than once, or by another PSP: one fact for each place of money but the one that is booked.
 
     A success of another amount than asked is not among them: which of two claims about it is true, people must say.
     """
-    success, found = booked(operation, facts), dict[str | None, Fact]()
-    if success is None or operation.kind in _WITHOUT_AMOUNT or operation.kind is OperationKind.AUTHORIZE:
-        return ()
+    success, found = booked(operation, facts), dict[Place, Fact]()
+    if operation.kind in _WITHOUT_AMOUNT:
+        return found
     for fact in facts:
         if fact.outcome is Outcome.APPROVED and is_as_asked(operation, fact):
-            found.setdefault(fact.reference, fact)
-    return tuple(fact for reference, fact in found.items() if reference != success.reference)
+            found.setdefault(place_of(operation, fact), fact)
+    if success is not None:
+        found.pop(place_of(operation, success), None)
+    return found
 
 
-def contradiction(operation: Operation, facts: Sequence[Fact]) -> str | None:
-    """Why people must look, in a fixed order of precedence; None when the evidence agrees."""
+def to_give_back(operation: Operation, facts: Sequence[Fact]) -> Mapping[Place, Fact]:
+    """The surplus of a charge, unless anything of it was taken back: then people must say what is whose."""
+    is_clear = operation.is_charge and all(fact.outcome is not Outcome.REVERSED for fact in facts)
+    return surplus(operation, facts) if is_clear else {}
+
+
+def contradiction(operation: Operation, facts: Sequence[Fact], given_back: Collection[Place] = ()) -> str | None:
+    """Why people must look, in a fixed order of precedence; None when the evidence agrees.
+
+    `given_back`: where a surplus was and is no more.
+    """
     # What was taken back had been given, and must be the same.
-    successes = [fact for fact in facts if fact.outcome in (Outcome.APPROVED, Outcome.REVERSED)]
+    successes = [fact for fact in facts if fact.outcome in _SUCCESSES]
     asked, is_bare = operation.money, operation.kind in _WITHOUT_AMOUNT
     if any(fact.currency != asked.currency for fact in successes if not (is_bare and fact.currency is None)):
         return "currency_mismatch"
@@ -141,13 +195,17 @@ def contradiction(operation: Operation, facts: Sequence[Fact]) -> str | None:
         return "amount_mismatch"
     if not is_bare and any(fact.reference is None for fact in successes):
         return "reference_missing"
-    if not is_bare and len({fact.reference for fact in successes}) > 1:
-        return "charged_twice"
-    return None
+    if is_bare:
+        return None
+    explained = to_give_back(operation, facts).keys() & set(given_back)
+    places = {place_of(operation, fact) for fact in successes} - explained
+    if any(psp != operation.psp for psp, _ in places):
+        return "charged_elsewhere"
+    return "charged_twice" if len(places) > 1 else None
 
 
 def is_denied(operation: Operation, facts: Sequence[Fact]) -> bool:
     """Whether the PSP said both that it did it and that it did not. An authorization may lapse after it was given."""
     denials = {Outcome.DECLINED} if operation.kind is OperationKind.AUTHORIZE else {Outcome.DECLINED, Outcome.EXPIRED}
-    outcomes = {fact.outcome for fact in facts}
+    outcomes = {fact.outcome for fact in own(facts)}
     return Outcome.APPROVED in outcomes and bool(denials & outcomes)

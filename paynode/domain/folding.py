@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from paynode.domain.evidence import Limits, contradiction, is_denied, weighed
+from paynode.domain.evidence import Limits, contradiction, is_denied, own, placed, weighed
 from paynode.domain.payment import (
     FREES_ORDER,
     Amounts,
@@ -38,13 +38,18 @@ _OF_CHARGE: Final = {
 # What a later word of the fraud check is worth more than: a charge is held, let go, and may turn out to be a thief's.
 _FRAUD_WORDS: Final = ("rejected", "passed", "bypassed", "review")
 
+# Left by a later capture, by a void, or when the authorization lapses.
+CAPTURE_REFUSED: Final = "capture_refused"
+
 _Facts = Mapping[str, Sequence[Fact]]
 
 
 def absorb(payment: Payment, fact: Fact, limits: Limits) -> Payment:
     """The payment with one more fact; the very same object when the fact is known already."""
-    if payment.operation(fact.operation_id) is None:
+    operation = payment.operation(fact.operation_id)
+    if operation is None:
         raise ValueError("a fact about another payment's operation")
+    fact = placed(operation, fact, payment.facts_of(operation), payment.route)
     if any(known.identity == fact.identity for known in payment.facts):
         return payment
     folded = fold(replace(payment, facts=(*payment.facts, fact)), limits)
@@ -65,9 +70,12 @@ def fold(payment: Payment, limits: Limits) -> Payment:
         weighed(one, facts[one.id], payment.route, of_charge if one.is_charge else limits) for one in payment.operations
     )
     payment = replace(payment, operations=(_closed(operations), *operations[1:]))
-    amounts, breach = _amounts(payment, facts)
+    proper = _without_surplus(payment)
+    amounts, breach = _amounts(proper, facts)
     reason = _review_reason(payment, facts) or breach
-    status = Status.REVIEW if reason else _status(payment, amounts, facts)
+    if reason is None and _is_left_uncaptured(proper, amounts):
+        reason = CAPTURE_REFUSED
+    status = Status.REVIEW if reason else _status(proper, amounts, facts)
     return replace(
         payment,
         amounts=amounts,
@@ -75,7 +83,7 @@ def fold(payment: Payment, limits: Limits) -> Payment:
         review_reason=reason,
         psp_reference=payment.charge.reference,
         # Opening again with the same key gives the same page; the least one, should a PSP ever give two.
-        page_url=min((fact.page_url for fact in payment.facts if fact.page_url), default=None),
+        page_url=min((fact.page_url for fact in own(payment.facts) if fact.page_url), default=None),
         fraud_check=_fraud_check(payment),
         is_given_up=payment.is_given_up or status in FREES_ORDER,
     )
@@ -91,6 +99,12 @@ def has_lapsed(payment: Payment, facts: Sequence[Fact]) -> bool:
     is_authorized = payment.charge.state is OperationState.APPROVED
     is_over = any(fact.outcome is Outcome.EXPIRED for fact in facts)
     return payment.charge.kind is OperationKind.AUTHORIZE and is_authorized and is_over
+
+
+def _without_surplus(payment: Payment) -> Payment:
+    """As if what gives a surplus back were not there: that money never was the payment's."""
+    operations = tuple(one for one in payment.operations if one.origin is not Origin.SURPLUS)
+    return replace(payment, operations=operations)
 
 
 def _closed(operations: Sequence[Operation]) -> Operation:
@@ -144,8 +158,10 @@ def _status_of_success(payment: Payment, amounts: Amounts, facts: Sequence[Fact]
 
 def _review_reason(payment: Payment, facts: _Facts) -> str | None:
     operations = payment.operations
+    # Or was tried to be, in vain, which is said below.
+    given_back = {(one.psp, one.target) for one in operations if one.origin is Origin.SURPLUS and not one.is_open}
     for one in operations:
-        if found := contradiction(one, facts[one.id]):
+        if found := contradiction(one, facts[one.id], given_back):
             return found
     # What came too late and is being given back is explained.
     is_explained = any(one.origin is Origin.LATE_SUCCESS for one in operations)
@@ -154,12 +170,20 @@ def _review_reason(payment: Payment, facts: _Facts) -> str | None:
             return "charged_and_denied" if one.is_charge else "approved_and_denied"
     if any(one.state is OperationState.REVIEW for one in operations):
         return "outcome_unresolved"
-    if any(one.origin is not Origin.REQUEST and _came_to_nothing(one) for one in operations):
+    ours = [one for one in operations if one.origin is not Origin.REQUEST]
+    if any(one.state is OperationState.REVERSED or _came_to_nothing(one) for one in ours):
         return "giving_back_failed"
-    is_held = any(fact.outcome is Outcome.HELD for fact in payment.facts)
+    is_held = any(fact.outcome is Outcome.HELD for fact in own(payment.facts))
     if payment.charge.state is OperationState.NEW and is_held and _fraud_check(payment) in ("none", "review"):
         return "fraud_check"
     return None
+
+
+def _is_left_uncaptured(payment: Payment, amounts: Amounts) -> bool:
+    """Whether the capture that nobody had to ask for came to nothing, and nothing has been done about it since."""
+    is_untouched = amounts.authorized > 0 and amounts.capturable == amounts.authorized
+    captures = [one for one in payment.operations if one.kind is OperationKind.CAPTURE]
+    return payment.is_automatic and is_untouched and any(_came_to_nothing(one) for one in captures)
 
 
 def _came_to_nothing(operation: Operation) -> bool:

@@ -6,7 +6,7 @@ checks the same sums once more.
 
 from __future__ import annotations
 
-from paynode.domain.folding import has_lapsed
+from paynode.domain.folding import CAPTURE_REFUSED, has_lapsed
 from paynode.domain.money import Money
 from paynode.domain.payment import Operation, OperationKind, OperationState, Payment
 from paynode.domain.psp import Capabilities
@@ -20,7 +20,9 @@ def grant(payment: Payment, request: Request, wallet: Wallet, can: Capabilities 
         return Refusal.PAYMENT_CHANGED
     if any(one.state is OperationState.UNKNOWN for one in payment.operations):
         return Refusal.OUTCOME_UNKNOWN
-    if payment.review_reason is not None:
+    # Of a capture that was refused everything is known: what is left is to try again, or to let go.
+    is_open = payment.review_reason == CAPTURE_REFUSED and request.kind in (RequestKind.CAPTURE, RequestKind.VOID)
+    if payment.review_reason is not None and not is_open:
         return Refusal.UNDER_REVIEW
     match request.kind:
         case RequestKind.CAPTURE:

@@ -78,6 +78,7 @@ class Origin(StrEnum):
     REQUEST = "request"
     LATE_SUCCESS = "late_success"  # it gives back what succeeded after the payment had been given up
     REVERSAL = "reversal"  # nobody waited for the authorization any longer
+    SURPLUS = "surplus"  # it gives back what a PSP did beside, or instead of, the charge that is the payment's
 
 
 class Method(StrEnum):
@@ -102,7 +103,7 @@ class Fact:
 
     `amount` in minor units; `psp_at_ms` in milliseconds since 1970 by the PSP's clock. Neither that time nor
     `event_id` nor `source` is part of what identifies a fact: an answer, a callback and an inquiry that say the
-    same of one charge are one fact.
+    same of one charge are one fact. `psp` told it; None: the one that has the operation, or we ourselves.
     """
 
     event_id: str
@@ -117,6 +118,7 @@ class Fact:
     reason: str = ""
     psp_at_ms: int | None = None
     fraud_check: str | None = None
+    psp: str | None = None
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -126,7 +128,7 @@ class Fact:
             return (self.operation_id, self.outcome, self.event_id)
         # The page too: else a "pending" that came first without one would hide the page for ever. And what the fraud
         # check said, which the answer knows and a callback that overtakes it does not.
-        said = (self.outcome, self.reference, self.amount, self.currency)
+        said = (self.psp, self.outcome, self.reference, self.amount, self.currency)
         return (self.operation_id, *said, self.page_url, self.fraud_check)
 
 
@@ -162,7 +164,8 @@ class Operation:
     """One thing asked of one PSP; its id is the PSP's idempotency key for ever.
 
     `hold_available` and `hold_pending`: what a refund keeps of the merchant's money until the PSP has answered, by the
-    bucket it came from. `is_final`: a capture after which the rest of the authorization is let go.
+    bucket it came from. `is_final`: a capture after which the rest of the authorization is let go. `target`: the PSP's
+    name of the surplus that it gives back.
     """
 
     id: str
@@ -176,6 +179,7 @@ class Operation:
     hold_available: int = 0
     hold_pending: int = 0
     reason: str = ""
+    target: str | None = None
 
     @property
     def is_charge(self) -> bool:
@@ -238,7 +242,8 @@ class Payment:
     `version` rises by one with every fact or request that changes anything. `review_reason` is set once evidence
     contradicts the terms or other evidence, and says which. `is_held_up`: an earlier message about it is a dead
     letter, behind which later ones wait. `route`: the PSPs that may take it, in their order. `is_given_up`: its
-    order's slot was let go of. `is_for_pos`: it is kept or reversed at an instant, once and for ever.
+    order's slot was let go of. `is_for_pos`: it is kept or reversed at an instant, once and for ever. `is_automatic`:
+    its capture is nobody's to ask for.
     """
 
     id: str
@@ -260,6 +265,7 @@ class Payment:
     is_for_pos: bool = False
     is_kept: bool = False
     is_reversed: bool = False
+    is_automatic: bool = False
 
     @property
     def charge(self) -> Operation:

@@ -12,7 +12,7 @@ from typing import Final
 
 from paynode.domain.evidence import Limits, surplus, was_given_up
 from paynode.domain.money import FeePlan, Money
-from paynode.domain.payment import GIVEN_UP, Fact, Operation, OperationKind, OperationState, Payment
+from paynode.domain.payment import GIVEN_UP, Fact, Operation, OperationKind, OperationState, Origin, Payment
 
 PENDING: Final = "merchant:pending"
 AVAILABLE: Final = "merchant:available"
@@ -77,11 +77,13 @@ def _due(payment: Payment, operation: Operation, fees: FeePlan, limits: Limits) 
     match operation.kind:
         case OperationKind.SALE | OperationKind.CAPTURE:
             yield from _of_capture(payment, operation, fees)
+        case OperationKind.REFUND if operation.origin is Origin.SURPLUS:
+            yield from _of_return(payment, operation)
         case OperationKind.REFUND:
             yield from _of_refund(payment, operation, facts, limits)
         case OperationKind.AUTHORIZE | OperationKind.VOID | OperationKind.CANCEL:
             return
-    for part, fact in enumerate(surplus(operation, facts)):
+    for part, fact in enumerate(surplus(operation, facts).values()):
         yield _of_surplus(payment, operation, fact, part)
 
 
@@ -117,6 +119,17 @@ def _of_refund(payment: Payment, operation: Operation, facts: Sequence[Fact], li
         yield _fact(payment, operation, "refund_reversal", back)
 
 
+def _of_return(payment: Payment, operation: Operation) -> Iterator[BusinessFact]:
+    """A surplus that the PSP has given back was never the merchant's: it leaves as it came."""
+    if operation.state not in (OperationState.APPROVED, OperationState.REVERSED):
+        return
+    debit, credit = suspense(operation.psp), receivable(operation.psp)
+    back = Posting(type="surplus_return", debit=debit, credit=credit, money=operation.money)
+    yield _fact(payment, operation, back.type, back)
+    if operation.state is OperationState.REVERSED:
+        yield _fact(payment, operation, "surplus_return_reversal", _mirror(back, "surplus_return_reversal"))
+
+
 def _hold(operation: Operation) -> list[Posting]:
     parts = ((AVAILABLE, operation.hold_available), (PENDING, operation.hold_pending))
     return [
@@ -132,12 +145,13 @@ def _hold(operation: Operation) -> list[Posting]:
 
 
 def _of_surplus(payment: Payment, operation: Operation, fact: Fact, part: int) -> BusinessFact:
-    """Money that moved and that no legal state holds: kept apart until people have looked."""
+    """Money that moved and that no legal state holds: kept apart until it is given back, or people have looked."""
     assert fact.amount is not None, "surplus has one"
     assert fact.currency is not None, "surplus has one"
     assert fact.reference is not None, "surplus has one"
     money = Money(amount=fact.amount, currency=fact.currency)
-    debit, credit = receivable(operation.psp), suspense(operation.psp)
+    psp = fact.psp or operation.psp
+    debit, credit = receivable(psp), suspense(psp)
     if operation.kind is OperationKind.REFUND:
         debit, credit = credit, debit
     return BusinessFact(

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+# What a row can hold and its reader takes: characters of a text, and an integer of 64 bits.
+_TEXT_MAX: Final = 8192
+_INTEGER_MAX: Final = 2**63 - 1
+_NOT_TEXT: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class Outcome(StrEnum):
@@ -52,14 +59,31 @@ class Answer:
     fraud_check: str | None = None
     is_psp_failure: bool = False
 
+    @property
+    def is_storable(self) -> bool:
+        """Whether a row can hold it. One that none can was not understood, whatever the adapter says."""
+        texts = (self.reference, self.currency, self.page_url, self.reason)
+        numbers = (self.amount, self.psp_at_ms)
+        return _are_texts(*texts) and all(number is None or abs(number) <= _INTEGER_MAX for number in numbers)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callback:
-    """A verified callback: the PSP's own event id, our reference (the operation's id as text), the claim."""
+    """A verified callback: the PSP's own event id, our reference (the operation's id as text), the claim.
+
+    `kinds`: the kinds of operation (words of OperationKind) that such an event can be about: of any other it is no
+    evidence, or a refund that names a sale would capture it.
+    """
 
     event_id: str
     our_reference: str
     answer: Answer
+    kinds: frozenset[str]
+
+    @property
+    def is_storable(self) -> bool:
+        """Whether a row can hold it."""
+        return self.answer.is_storable and _are_texts(self.event_id, self.our_reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,3 +127,7 @@ class SettlementLine:
     amount: int
     currency: str
     at_ms: int
+
+
+def _are_texts(*texts: str | None) -> bool:
+    return all(text is None or (len(text) <= _TEXT_MAX and not _NOT_TEXT.search(text)) for text in texts)

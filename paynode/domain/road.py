@@ -19,6 +19,9 @@ CHANGES_CHANNEL: Final = "paynode:changes"
 
 # What is added to a stream's name for its lane that is read first: for payments at a point of sale, where people wait.
 _POS: Final = ":pos"
+# The same for what follows a charge: it is about money that has moved already, and new charges come in any number.
+_FOLLOW_UP: Final = ":follow-up"
+_COMMANDS: Final = ":commands"
 # Before the id of an entry that came by that lane: two streams may well give the same id.
 _POS_MARK: Final = "pos:"
 
@@ -32,8 +35,8 @@ def events_stream(partition: int) -> str:
 
 
 def commands_stream(psp: str) -> str:
-    """Where the gateway of a PSP takes its commands from."""
-    return f"paynode:{{psp-{psp}}}:commands"
+    """Where the gateway of a PSP takes its commands from: new charges."""
+    return f"paynode:{{psp-{psp}}}{_COMMANDS}"
 
 
 def pos_lane(stream: str) -> str:
@@ -41,8 +44,15 @@ def pos_lane(stream: str) -> str:
     return stream + _POS
 
 
-def lanes(stream: str) -> tuple[str, str]:
-    """A stream's lanes, in the order in which they are read."""
+def follow_up_lane(stream: str) -> str:
+    """The lane of a PSP's commands for all that is no new charge: captures, voids, refunds, inquiries."""
+    return stream + _FOLLOW_UP
+
+
+def lanes(stream: str) -> tuple[str, ...]:
+    """A stream's lanes, the one that is read first foremost. Commands have one for what follows a charge."""
+    if stream.endswith(_COMMANDS):
+        return pos_lane(stream), follow_up_lane(stream), stream
     return pos_lane(stream), stream
 
 
@@ -63,7 +73,7 @@ def outcomes_stream(partition: int) -> str:
 
 def dead_stream(stream: str) -> str:
     """Where the dead letters of a stream go, by whichever lane they came."""
-    return stream.removesuffix(_POS).rsplit(":", 1)[0] + ":dead"
+    return stream.removesuffix(_POS).removesuffix(_FOLLOW_UP).rsplit(":", 1)[0] + ":dead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,6 +152,6 @@ class Settled(StrEnum):
     RELEASED = "released"  # a held charge is on its way
     REFUSED = "refused"  # a held charge is declined
     KEPT = "kept"  # still held: now a person has to say
-    DEFERRED = "deferred"  # rejected too late, and how its money is given back cannot be said yet: asked again
+    DEFERRED = "deferred"  # rejected too late, and its money is not given back yet: asked again
     CLOSED = "closed"  # a held charge is not wanted any more
     KNOWN = "known"  # somebody was faster, or there is no such screening

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 from aiohttp import web
@@ -13,11 +13,14 @@ from paynode.domain.accepting import StoredAnswer
 from paynode.domain.payment import Method, Status
 from paynode.domain.reading import PaymentView
 from paynode.http import representation
+from paynode.http.context import Context
 from paynode.http.prefer import Preference
 from paynode.http.problem import retry_after
 
 # Beyond the wait: what the last read and the storing of the answer may take before a retry may step in.
 _GRACE_S: Final = 1.0
+# Seconds in which whoever may not wait is answered: enough for one look at what there is.
+_LOOK_S: Final = 0.1
 
 # A hosted payment is answered once the customer can be sent somewhere, or once nobody will ever send him.
 _AWAITS_PAGE: Final = frozenset({Status.CREATED, Status.PROCESSING, Status.UNKNOWN})
@@ -71,6 +74,17 @@ def plan_preferred(preference: Preference, is_final: Callable[[View], bool]) -> 
     if preference.is_async:
         return Plan(wait_s=0, is_enough=_is_there, status=202, applied="respond-async")
     return None
+
+
+def let_wait(plan: Plan[View], context: Context) -> Plan[View]:
+    """The plan, cut short if too many of the merchant's requests wait: to honour a wait is our choice (RFC 7240, 2).
+
+    The request's deadline does not count the wait. Raises: Problem (429) at a point of sale.
+    """
+    if plan.wait_s and context.admission is not None and not context.admission.wait():
+        plan = replace(plan, wait_s=_LOOK_S, applied=None, applied_late=None)
+    context.extend(plan.wait_s)
+    return plan
 
 
 def answer_of(view: PaymentView, status: int, base_url: str) -> StoredAnswer:

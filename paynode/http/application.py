@@ -65,6 +65,7 @@ class Ingress:
 
     app: web.Application
     acceptor: Acceptor
+    doorman: Doorman
     announcer: Announcer
     waiters: Waiters[PaymentView]
     decisions: Waiters[OperationView]
@@ -83,17 +84,36 @@ def make_ingress(settings: Settings, neighbours: Neighbours) -> Ingress:
     waiters = Waiters(neighbours.reading.payments_by_id, poll_s=poll_s)
     decisions = Waiters(neighbours.reading.operations_by_id, poll_s=poll_s)
     acceptor = Acceptor(neighbours.accepting, announcer, settings.http)
-    gate = Gate(settings.overload, neighbours.observer, waiting=(acceptor.waited_s, *neighbours.waiting))
+    # Whoever has a place may wait for his look-up.
+    doorman = Doorman(neighbours.keys, waiting_max=settings.overload.requests_max)
+    queues = (doorman.waited_s, acceptor.waited_s, *neighbours.waiting)
+    gate = Gate(settings.overload, neighbours.observer, waiting=queues)
     app = make_app(
-        settings, neighbours, acceptor=acceptor, announcer=announcer, waiters=waiters, decisions=decisions, gate=gate
+        settings,
+        neighbours,
+        doorman=doorman,
+        acceptor=acceptor,
+        announcer=announcer,
+        waiters=waiters,
+        decisions=decisions,
+        gate=gate,
     )
-    return Ingress(app=app, acceptor=acceptor, announcer=announcer, waiters=waiters, decisions=decisions, gate=gate)
+    return Ingress(
+        app=app,
+        doorman=doorman,
+        acceptor=acceptor,
+        announcer=announcer,
+        waiters=waiters,
+        decisions=decisions,
+        gate=gate,
+    )
 
 
 def make_app(
     settings: Settings,
     neighbours: Neighbours,
     *,
+    doorman: Doorman,
     acceptor: Acceptor,
     announcer: Announcer,
     waiters: Waiters[PaymentView],
@@ -109,7 +129,6 @@ def make_app(
         read=lambda request: read_body(request, limits),
     )
     app = web.Application(middlewares=[surround], client_max_size=limits.body_bytes_max)
-    doorman = Doorman(neighbours.keys)
     routes = (
         *_that_change(settings, neighbours, doorman, acceptor, announcer, waiters, decisions),
         *_that_show(settings, neighbours, doorman),

@@ -22,7 +22,7 @@ from paynode.domain.requesting import Request, RequestKind
 from paynode.domain.road import Pointer, events_stream
 from paynode.http import idempotency, prefer, representation
 from paynode.http.announcing import Announcer
-from paynode.http.answering import Plan, applied, plan_preferred, replay, respond
+from paynode.http.answering import Plan, applied, let_wait, plan_preferred, replay, respond
 from paynode.http.authentication import Doorman
 from paynode.http.body import read_json
 from paynode.http.context import CONTEXT
@@ -120,7 +120,7 @@ class Asking:
         version = expected_version(request.headers.getall("If-Match", []), current=payment.version)
         asked = _request(kind, payment.id, body, version)
         request[CONTEXT].facts["payment_id"] = request.match_info["id"]
-        request[CONTEXT].extend(plan.wait_s)
+        plan = let_wait(plan, request[CONTEXT])
         return await self._submit(use, plan, asked, payment)
 
     def _plan(self, preference: prefer.Preference) -> Plan[OperationView]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -42,8 +42,8 @@ class Verifier:
 class Inbox(Protocol):
     """Where callbacks are kept. All of it raises Unavailable."""
 
-    async def operation(self, operation_id: str, psp: str) -> Operated | None:
-        """The operation that a PSP speaks about."""
+    async def operation(self, operation_id: str, psp: str, kinds: Collection[str]) -> Operated | None:
+        """The operation that a PSP speaks about, if it is of one of the kinds."""
 
     async def store(self, received: Received) -> None:
         """Keep a callback about nothing we know."""
@@ -85,12 +85,12 @@ class Callbacks:
             event_id=callback.event_id,
             our_reference=callback.our_reference,
             raw=raw,
-            claim=orjson.dumps(callback.answer).decode(),
+            claim=_claim(callback),
             at=datetime.now(UTC),
         )
         # What is no id of ours is kept all the same: it was signed, so somebody may ask about it.
         is_id = _UUID.fullmatch(callback.our_reference) is not None
-        operated = await self.inbox.operation(callback.our_reference, psp) if is_id else None
+        operated = await self.inbox.operation(callback.our_reference, psp, callback.kinds) if is_id else None
         if operated is None:
             await self.inbox.store(received)
             return
@@ -109,9 +109,14 @@ def _believed(verifier: Verifier, headers: Mapping[str, str], raw: bytes) -> Cal
     except verifier.refused as error:
         code = str(getattr(error, "code", _MALFORMED))
         raise _refusal(code) from error
-    if callback is not None and "\0" in callback.event_id + callback.our_reference:
-        raise _refusal(_MALFORMED)  # no column takes it
+    if callback is not None and not callback.is_storable:
+        raise _refusal(_MALFORMED)
     return callback
+
+
+def _claim(callback: Callback) -> str:
+    """What is kept of it beside its bytes. Whoever looks again for its operation must know the kinds, too."""
+    return orjson.dumps(asdict(callback.answer) | {"kinds": sorted(callback.kinds)}).decode()
 
 
 def _refusal(code: str) -> Problem:

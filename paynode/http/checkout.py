@@ -138,7 +138,12 @@ class Checkout:
         return views[0]
 
     async def _settled(self, view: PaymentView) -> PaymentView:
-        """The payment once its callback is folded, else once an inquiry is, else as it is."""
+        """The payment once its callback is folded, else once an inquiry is, else as it is.
+
+        One may wait for it at a time: whoever has the link needs no key, and every wait takes a place of others.
+        """
+        if self.waiters.is_watched(view.id):
+            return view
         with self.waiters.watch(view.id, look_now=True) as watch:
             seen = await watch.until(_is_final, within_s=_CALLBACK_WAIT_S) or view
             if seen.is_final:

@@ -29,7 +29,7 @@ from paynode.domain.reading import PaymentView
 from paynode.domain.route import route
 from paynode.http import idempotency, prefer, representation
 from paynode.http.acceptor import Accepting, Acceptor
-from paynode.http.answering import Plan, answer_of, applied, plan_of, replay, respond
+from paynode.http.answering import Plan, answer_of, applied, let_wait, plan_of, replay, respond
 from paynode.http.authentication import Doorman
 from paynode.http.body import read_json
 from paynode.http.context import CONTEXT
@@ -73,10 +73,10 @@ class Creating:
             way = self._way(merchant, body)
         except (NoRoute, Problem) as refusal:
             # What was accepted once is answered again, whatever has changed since.
-            request[CONTEXT].extend(plan.wait_s)
+            plan = let_wait(plan, request[CONTEXT])
             response = await self._recall(self._draft(merchant, use, body, plan, way=()), plan, refusal)
         else:
-            request[CONTEXT].extend(plan.wait_s)
+            plan = let_wait(plan, request[CONTEXT])
             response = await self._accept(self._draft(merchant, use, body, plan, way=way), plan)
         request[CONTEXT].facts["payment_id"] = response.headers["Location"].rpartition("/")[2]
         return response

@@ -16,6 +16,7 @@ from paynode.domain.errors import PaynodeError
 from paynode.http import problem
 from paynode.http.connections import Connection
 from paynode.http.context import CONTEXT, Context
+from paynode.http.dressing import HEADERS
 from paynode.http.problem import Problem
 from paynode.http.shedding import Gate
 from paynode.http.tracing import continued
@@ -27,14 +28,6 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _UNMATCHED: Final = "unmatched"
 # nginx's word for a client that went away; it is in no answer, only in the log and the metrics.
 _CLIENT_WENT_AWAY: Final = 499
-
-_HEADERS: Final = {
-    "Server": "paynode",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
 
 
 class Observer(Protocol):
@@ -66,8 +59,7 @@ def surrounding(
     async def surround(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         deadline = asyncio.timeout(deadline_s)
-        if isinstance(request.protocol, Connection):
-            request.protocol.was_of_use()
+        connection = request.protocol if isinstance(request.protocol, Connection) else None
         context = Context(
             request_id=ids.public("req", str(uuid_utils.uuid7())),
             trace=continued(request.headers.getall("traceparent", [])),
@@ -76,9 +68,11 @@ def surrounding(
         request[CONTEXT] = context
         status = _CLIENT_WENT_AWAY
         try:
-            response = await _answer(request, handler, context, observer, gate, read)
+            response = await _answer(request, handler, context, connection, observer, gate, read)
             status = response.status
         finally:
+            if connection is not None:
+                connection.slacken()
             route, method = _route(request), request.method if request.method in _METHODS else "other"
             facts = {"request_id": context.request_id, "trace_id": context.trace.trace_id} | context.facts
             seconds = time.perf_counter() - started
@@ -93,6 +87,7 @@ async def _answer(
     request: web.Request,
     handler: Handler,
     context: Context,
+    connection: Connection | None,
     observer: Observer,
     gate: Gate | None,
     read: Reading | None,
@@ -103,7 +98,11 @@ async def _answer(
                 return await handler(request)
             work = work_of(request)
             if read is not None and work is Work.CALLBACK:
+                if connection is not None:
+                    connection.slacken()
                 await read(request)  # the request keeps what was read
+            if connection is not None:
+                connection.was_of_use()
             with gate.admitted(work) as context.admission:
                 return await handler(request)
     except Exception as error:  # the outermost place: what is not ours to answer is raised again
@@ -142,7 +141,7 @@ def _route(request: web.Request) -> str:
 
 def _dress(response: web.StreamResponse, context: Context) -> None:
     headers = response.headers
-    for name, value in _HEADERS.items():
+    for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if context.admission is not None:
         headers.update(context.admission.fields)

@@ -8,10 +8,14 @@ moment, the lesser ones at a lesser age.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
 from paynode.http.work import ORDER, Work
+
+# Looks by which it is told how fast requests are done; together about a second.
+_LOOKS: Final = 50
 
 # How many times the target each class bears. Doubled from one to the next: when the lesser are refused, the age must
 # have room to fall before it is the next one's turn.
@@ -40,3 +44,18 @@ class Pressure:
     def refuses(self, work: Work, age_s: float) -> bool:
         """Whether this class has to go while what waits is so old."""
         return self.is_standing and age_s > self._target_s * TIMES_TARGET[work]
+
+
+class Pace:
+    """How long a request takes when one after the other is done: by those of the last second or so."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int]] = deque(maxlen=_LOOKS)
+        self.done = 0
+        self.each_s = 0.0
+
+    def look(self, now: float) -> None:
+        """By now so many were done in all."""
+        self._looks.append((now, self.done))
+        begun_at, done = self._looks[0]
+        self.each_s = (now - begun_at) / max(1, self.done - done)

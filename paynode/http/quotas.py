@@ -1,4 +1,4 @@
-"""What one merchant may ask for in a time: a token bucket for each merchant and class of work.
+"""What one merchant may ask for in a time: a token bucket for each merchant and class of work; and how many may wait.
 
 A bucket is one number, the instant at which it is full again; that is all that GCRA needs.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -75,3 +75,27 @@ class Quotas:
             self._full_at.popitem(last=False)
         self._full_at[key] = full_at
         self._full_at.move_to_end(key)
+
+
+class Waits:
+    """How many requests of each merchant and class wait, each holding its place; at most `waiting_max` of the class."""
+
+    def __init__(self, waiting_max: Mapping[Work, int]) -> None:
+        self.waiting_max = waiting_max
+        self._waiting: Counter[tuple[str, Work]] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def begin(self, merchant_id: str, work: Work) -> bool:
+        """Whether one more may wait; then it does until its `end`."""
+        if self._waiting[merchant_id, work] >= self.waiting_max[work]:
+            return False
+        self._waiting[merchant_id, work] += 1
+        return True
+
+    def end(self, merchant_id: str, work: Work) -> None:
+        """One waits no longer."""
+        self._waiting[merchant_id, work] -= 1
+        if not self._waiting[merchant_id, work]:
+            del self._waiting[merchant_id, work]  # else every merchant that ever came would stay

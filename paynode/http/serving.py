@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from paynode.config import Settings
 from paynode.http.admin import Readiness, make_admin_app
 from paynode.http.application import Ingress
 from paynode.http.connections import Door
+from paynode.http.listening import ProtocolFactory, listening
 
-# Connections the kernel completes while the loop is busy; beyond it clients wait a second and try again.
-_BACKLOG: Final = 1024
 # Seconds for requests under way at the stop. aiohttp takes it twice; the whole drain has 10 s.
 _DRAIN_S: Final = 3.0
 
-ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 Loop = Callable[[], Awaitable[None]]
 
 
@@ -39,7 +36,12 @@ async def serving(settings: Settings, ingress: Ingress, readiness: Readiness) ->
     """The ingress and its admin port, until the end of the block."""
     async with (
         _kept_running(
-            ingress.announcer.run, ingress.acceptor.run, ingress.waiters.run, ingress.decisions.run, ingress.gate.run
+            ingress.announcer.run,
+            ingress.doorman.run,
+            ingress.acceptor.run,
+            ingress.waiters.run,
+            ingress.decisions.run,
+            ingress.gate.run,
         ),
         # The admin port is first and last: whoever watches sees the draining.
         serving_admin(settings.admin.host, settings.admin.port, readiness) as admin_url,
@@ -88,7 +90,7 @@ async def _run(loop: Loop, scope: anyio.CancelScope) -> None:
 async def _listening(settings: Settings, ingress: Ingress) -> AsyncIterator[tuple[str, Door]]:
     runner = web.AppRunner(ingress.app, handle_signals=False, shutdown_timeout=_DRAIN_S)
     async with _running(runner) as server:
-        door = Door(server, settings.http)
+        door = Door(server, settings.http, ingress.gate)
         async with _bound(door, settings.http.host, settings.http.port) as url:
             yield url, door
 
@@ -107,10 +109,5 @@ async def _running(runner: web.AppRunner) -> AsyncIterator[web.Server]:
 
 @asynccontextmanager
 async def _bound(factory: ProtocolFactory, host: str, port: int) -> AsyncIterator[str]:
-    listener = await asyncio.get_running_loop().create_server(factory, host, port, backlog=_BACKLOG)
-    try:
-        bound_port = listener.sockets[0].getsockname()[1]
+    async with listening(factory, host, port) as bound_port:
         yield f"http://{f'[{host}]' if ':' in host else host}:{bound_port}"
-    finally:
-        # Only the door is shut. wait_closed() would wait for connections, which are the runner's to end.
-        listener.close()

@@ -14,9 +14,9 @@ class Work(StrEnum):
 
     EXPORT = "export"  # whole pages of rows: they can be fetched later
     READ = "read"
-    CHECKOUT = "checkout"
+    CHECKOUT = "checkout"  # a new payment; and its customer on the way: without a key he keeps out nobody who has one
     POS = "pos"  # a customer stands at a till
-    OPERATION = "operation"  # what was accepted is brought to its end: capture, refund, a customer on the way
+    OPERATION = "operation"  # what was accepted is brought to its end: capture, refund
     CALLBACK = "callback"  # what a PSP knows and we do not
 
 
@@ -27,8 +27,8 @@ _CREATION: Final = "/v1/payments"
 _BY_ROUTE: Final[Mapping[tuple[str, str], Work]] = {
     (hdrs.METH_GET, "/v1/payments"): Work.EXPORT,
     (hdrs.METH_GET, "/v1/ledger"): Work.EXPORT,
-    (hdrs.METH_GET, "/checkout/{id}"): Work.OPERATION,
-    (hdrs.METH_GET, "/checkout/{id}/return"): Work.OPERATION,
+    (hdrs.METH_GET, "/checkout/{id}"): Work.CHECKOUT,
+    (hdrs.METH_GET, "/checkout/{id}/return"): Work.CHECKOUT,
     (hdrs.METH_POST, "/v1/psp/{psp}/webhook"): Work.CALLBACK,
 }
 
@@ -42,7 +42,12 @@ def work_of(request: web.Request) -> Work:
     if resource is None:
         return Work.READ
     method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
-    if method == hdrs.METH_POST and resource.canonical == _CREATION:
-        may_be_pos = any("wait" in header.lower() for header in request.headers.getall("Prefer", ()))
-        return Work.POS if may_be_pos else Work.CHECKOUT
-    return _BY_ROUTE.get((method, resource.canonical), Work.READ if method == hdrs.METH_GET else Work.OPERATION)
+    may_wait = any("wait" in header.lower() for header in request.headers.getall("Prefer", ()))
+    return work_at(method, resource.canonical, may_wait=may_wait)
+
+
+def work_at(method: str, route: str, *, may_wait: bool) -> Work:
+    """The class of what is asked there, by somebody who may be a till because he says that he waits."""
+    if (method, route) == (hdrs.METH_POST, _CREATION):
+        return Work.POS if may_wait else Work.CHECKOUT
+    return _BY_ROUTE.get((method, route), Work.READ if method == hdrs.METH_GET else Work.OPERATION)

@@ -33,7 +33,8 @@ class Adapter(Protocol):
         """
 
     def parse_callback(self, headers: Mapping[str, str], raw: bytes, *, now_s: float) -> Callback | None:
-        """Believe a callback by its signature over the raw bytes, then read it. None: it speaks of nothing for us.
+        """Believe a callback by its signature over the raw bytes, then read it, with the kinds of operation that it can
+        be about. None: it speaks of nothing for us.
 
         Raises: CallbackRefused.
         """

@@ -60,13 +60,15 @@ class _Library(aiobreaker.CircuitBreaker):  # type: ignore[misc]  # the library 
 
 
 class Permit:
-    """The right to make one call; to be given back with its result, or unused."""
+    """The right to make one call; to be given back with its result, or unused. `is_probe`: the one of a half-open
+    breaker."""
 
-    __slots__ = ("_breaker", "_generation")
+    __slots__ = ("_breaker", "_generation", "is_probe")
 
-    def __init__(self, breaker: Breaker, generation: int) -> None:
+    def __init__(self, breaker: Breaker, generation: int, *, is_probe: bool) -> None:
         self._breaker = breaker
         self._generation = generation
+        self.is_probe = is_probe
 
     def report(self, *, has_failed: bool) -> None:
         """How the call ended. The result of a call that began before the state changed counts no more."""
@@ -75,6 +77,10 @@ class Permit:
     def give_back(self) -> None:
         """The call is over, reported or not; may be said twice."""
         self._breaker._ended(self._generation)
+
+    def postpone(self, wait_s: float) -> None:
+        """Give a probe back unused: another process probes. Open again, and no probe for so many seconds."""
+        self._breaker._postponed(self._generation, wait_s)
 
 
 class Breaker:
@@ -85,7 +91,7 @@ class Breaker:
         self._rules = rules
         self._clock = clock
         self._window = Window(length_s=rules.window_s, clock=clock)
-        self._opened_at = 0.0
+        self._probe_at = 0.0
         self._closed_until: float | None = None
         self._generation = 0
         self._is_probing = False
@@ -121,7 +127,7 @@ class Breaker:
         """Whether no call may be made now; changes nothing."""
         match self.state:
             case State.OPEN:
-                return self._is_held or self._clock() < self._opened_at + self._rules.open_s
+                return self._is_held or self._clock() < self._probe_at
             case State.HALF_OPEN:
                 return self._is_probing
             case State.CLOSED:
@@ -134,9 +140,8 @@ class Breaker:
         if self.state is State.OPEN:
             self._library.half_open()
             self._changed()
-        if self.state is State.HALF_OPEN:
-            self._is_probing = True
-        return Permit(self, self._generation)
+        self._is_probing = self.state is State.HALF_OPEN
+        return Permit(self, self._generation, is_probe=self._is_probing)
 
     def hold_open(self) -> None:
         """Open it, and let nobody probe until it is reset."""
@@ -168,11 +173,12 @@ class Breaker:
     def _changed(self) -> None:
         """Calls of before are of no interest now, the probe that may still be under way among them."""
         self._generation += 1
-        self._opened_at = self._clock()
+        now = self._clock()
+        self._probe_at = now + self._rules.open_s
         if self.state is State.CLOSED:
             self._closed_until = None
         elif self._closed_until is None:
-            self._closed_until = self._opened_at
+            self._closed_until = now
         self._window.clear()
         self._is_probing = False
         self._is_held = False
@@ -180,6 +186,13 @@ class Breaker:
     def _ended(self, generation: int) -> None:
         if generation == self._generation:
             self._is_probing = False
+
+    def _postponed(self, generation: int, wait_s: float) -> None:
+        if generation != self._generation:
+            return
+        self._library.open()
+        self._changed()
+        self._probe_at = self._clock() + wait_s
 
 
 def _fail() -> None:

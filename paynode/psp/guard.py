@@ -8,9 +8,8 @@ call is the adapter's own, which alone knows what has left by then.
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,10 +20,11 @@ from paynode.domain.guarding import CALL_KINDS, INQUIRY, BreakerAction, BreakerV
 from paynode.domain.payment import OperationKind, PspOrder
 from paynode.domain.psp import Answer, Capabilities, Outcome, PspRequest
 from paynode.psp.adapter import Adapter
-from paynode.psp.breaker import Breaker, BreakerRules, Permit, State
+from paynode.psp.breaker import Breaker, BreakerRules, State
 from paynode.psp.budget import BudgetRules, RetryBudget
 from paynode.psp.bulkhead import Bulkhead, Rank
 from paynode.psp.pace import Pace
+from paynode.psp.probes import Gate, Leave, OwnProbes, Probes
 
 _CHARGES: Final = (OperationKind.SALE, OperationKind.AUTHORIZE)
 
@@ -34,13 +34,8 @@ _CHARGES: Final = (OperationKind.SALE, OperationKind.AUTHORIZE)
 # anybody, and a small shop's morning rush.
 _OUTAGE_S: Final = 10.0
 _RETURN_S: Final = 60.0
-_RETURN_MAX: Final = 1.15
+_RETURN_MAX: Final = 1.1
 _RETURN_PER_S: Final = 10.0
-
-# What a row can hold and its reader takes: characters of a text, and an integer of 64 bits.
-_TEXT_MAX: Final = 8192
-_INTEGER_MAX: Final = 2**63 - 1
-_NOT_TEXT: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class CallObserver(Protocol):
@@ -57,7 +52,7 @@ class CallObserver(Protocol):
 class GuardRules:
     """`places` for calls at once, of which `reserved` are not for new charges; a call waits for its turn for at most
     `wait_max_s` seconds, and of each rank at most `waiting_max` do. `per_s_max`: calls a second of all processes, 0:
-    no limit."""
+    no limit. A probe is over after `probe_s` seconds: more than a call takes from its turn to its answer."""
 
     breaker: BreakerRules
     budget: BudgetRules
@@ -66,6 +61,7 @@ class GuardRules:
     waiting_max: int
     wait_max_s: float
     per_s_max: float
+    probe_s: float = 20.0
 
 
 class GuardedPsp:
@@ -80,7 +76,9 @@ class GuardedPsp:
         *,
         clock: Callable[[], float],
         chance: Callable[[], float] = random.random,
+        probes: Probes | None = None,
     ) -> None:
+        """Without `probes` a breaker probes as if no other process did."""
         self._name = name
         self._adapter = adapter
         self._observer = observer
@@ -88,6 +86,11 @@ class GuardedPsp:
         self._clock = clock
         self._chance = chance
         self._breakers = {kind: Breaker(rules.breaker, clock=clock) for kind in CALL_KINDS}
+        shared = probes or OwnProbes(clock=clock)
+        self._gates = {
+            kind: Gate(kind, breaker, shared, open_s=rules.breaker.open_s, lease_s=rules.probe_s, clock=clock)
+            for kind, breaker in self._breakers.items()
+        }
         self._bulkhead = Bulkhead(places=rules.places, reserved=rules.reserved, waiting_max=rules.waiting_max)
         self._pace = Pace(rules.per_s_max)
         self._budget = RetryBudget(rules.budget, clock=clock, chance=chance)
@@ -96,7 +99,7 @@ class GuardedPsp:
         self._returns_until: float | None = None
         self._obeyed: dict[str, int] | None = None
         # By operation: what a turn has reserved at the breaker for the sending that comes of it.
-        self._permits: dict[str, Permit] = {}
+        self._leaves: dict[str, Leave] = {}
 
     @property
     def name(self) -> str:
@@ -141,22 +144,25 @@ class GuardedPsp:
                 yield self._refusal(order, reason)
                 return
             # Taken now: of many that wait while it is half open one may call, and the others are not even claimed.
-            permit = self._breakers[order.kind].enter()
-            if permit is None:
+            leave = await self._gates[order.kind].enter()
+            if leave is None:
                 yield self._refusal(order, "breaker_open")
                 return
-            with self._reserved(order.operation_id, permit):
+            async with self._reserved(order.operation_id, leave):
                 yield Turn()
 
-    @contextmanager
-    def _reserved(self, operation_id: str, permit: Permit) -> Iterator[None]:
-        self._permits[operation_id] = permit
+    @asynccontextmanager
+    async def _reserved(self, operation_id: str, leave: Leave) -> AsyncIterator[None]:
+        self._leaves[operation_id] = leave
         try:
             yield
         finally:
-            if self._permits.get(operation_id) is permit:
-                del self._permits[operation_id]
-            permit.give_back()  # if nothing came of it: another has claimed the sending
+            is_unused = self._leaves.get(operation_id) is leave
+            if is_unused:
+                del self._leaves[operation_id]
+            leave.give_back()
+        if is_unused:
+            await leave.report(has_failed=None)  # nothing came of it: another has claimed the sending
 
     @asynccontextmanager
     async def turn_to_ask(self) -> AsyncIterator[Turn]:
@@ -204,35 +210,36 @@ class GuardedPsp:
 
     async def send(self, order: PspOrder, request: PspRequest, *, send_by: float, deadline: float) -> Answer:
         """Send the bytes unless the breaker refuses: then they were not sent."""
-        permit = self._permits.pop(order.operation_id, None) or self._breakers[order.kind].enter()
-        if permit is None:
+        leave = self._leaves.pop(order.operation_id, None) or await self._gates[order.kind].enter()
+        if leave is None:
             self._observer.refused(self._name, order.kind, "breaker_open")
             return Answer(outcome=Outcome.NOT_SENT, reason="breaker_open")
+        send_by, deadline = min(send_by, leave.until), min(deadline, leave.until)
         answer = await self._guarded(
-            order.kind, permit, lambda: self._adapter.send(order, request, send_by=send_by, deadline=deadline)
+            order.kind, leave, lambda: self._adapter.send(order, request, send_by=send_by, deadline=deadline)
         )
         assert answer is not None, "only an inquiry finds nothing"
         return answer
 
     async def find(self, order: PspOrder, *, deadline: float) -> Answer | Turn | None:
         """Ask unless the breaker refuses: then nothing is known, and it is to be asked later."""
-        permit = self._breakers[INQUIRY].enter()
-        if permit is None:
+        leave = await self._gates[INQUIRY].enter()
+        if leave is None:
             return self._later(INQUIRY, "breaker_open")
-        return await self._guarded(INQUIRY, permit, lambda: self._adapter.find(order, deadline=deadline))
+        deadline = min(deadline, leave.until)
+        return await self._guarded(INQUIRY, leave, lambda: self._adapter.find(order, deadline=deadline))
 
     async def _guarded(
-        self, operation: str, permit: Permit, call: Callable[[], Awaitable[Answer | None]]
+        self, operation: str, leave: Leave, call: Callable[[], Awaitable[Answer | None]]
     ) -> Answer | None:
         breaker = self._breakers[operation]
         open_for_s, begun = breaker.open_for_s, self._clock()
         self._calling(1)
         try:
             answer = _storable(await call())
-            if not _is_of_our_own(answer):
-                permit.report(has_failed=answer is not None and answer.is_psp_failure)
+            await leave.report(has_failed=_has_failed(answer))
         finally:
-            permit.give_back()
+            leave.give_back()
             self._calling(-1)
         if breaker.state is State.CLOSED:
             self._returned(open_for_s)
@@ -295,18 +302,17 @@ class GuardedPsp:
         self._obeyed = {order.operation: order.number for order in company.orders}
 
 
-def _is_of_our_own(answer: Answer | None) -> bool:
-    """Whether it never came to a call: that tells neither good nor bad of the PSP."""
-    return answer is not None and answer.outcome is Outcome.NOT_SENT and not answer.is_psp_failure
+def _has_failed(answer: Answer | None) -> bool | None:
+    """Whether the PSP has; None: it never came to a call, and that tells neither good nor bad of it."""
+    if answer is None:
+        return False
+    if answer.outcome is Outcome.NOT_SENT and not answer.is_psp_failure:
+        return None
+    return answer.is_psp_failure
 
 
 def _storable(answer: Answer | None) -> Answer | None:
     """An answer that no row could hold was not understood: no adapter's carelessness may stop the gateway."""
-    if answer is None:
-        return None
-    texts = (answer.reference, answer.currency, answer.page_url, answer.reason)
-    numbers = (answer.amount, answer.psp_at_ms)
-    is_storable = all(
-        text is None or (len(text) <= _TEXT_MAX and not _NOT_TEXT.search(text)) for text in texts
-    ) and all(number is None or abs(number) <= _INTEGER_MAX for number in numbers)
-    return answer if is_storable else Answer(outcome=Outcome.UNKNOWN, reason="answer_invalid", is_psp_failure=True)
+    if answer is None or answer.is_storable:
+        return answer
+    return Answer(outcome=Outcome.UNKNOWN, reason="answer_invalid", is_psp_failure=True)

@@ -143,9 +143,8 @@ class PayuPsp:
             case NoReply():
                 return unknown(reply.reason)
             case Reply(status=401 | 403):
-                # Whoever is not let in has asked for nothing: as good a proof as a connection that was refused.
                 self._tokens.drop(token)
-                return Answer(outcome=Outcome.NOT_SENT, reason=f"http_{reply.status}", is_psp_failure=True)
+                return _not_let_in(reply)
             case Reply():
                 return await self._concluded(order, reply, deadline)
 
@@ -286,6 +285,13 @@ def _new_refund(order: PspOrder) -> dict[str, object]:
 
 def _description(order: PspOrder, otherwise: str) -> str:
     return order.description.strip()[:_DESCRIPTION_MAX] or otherwise
+
+
+def _not_let_in(reply: Reply) -> Answer:
+    """Whoever is not let in has asked for nothing: as good a proof as a connection that was refused, if it is certain
+    that it is the answer to this request. Nothing in it says so, and on a used connection one before may come twice."""
+    outcome = Outcome.NOT_SENT if reply.is_first else Outcome.UNKNOWN
+    return Answer(outcome=outcome, reason=f"http_{reply.status}", is_psp_failure=True)
 
 
 def _bearer(token: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from paynode.domain.payment import OperationKind
 from paynode.domain.psp import Answer, Callback
 from paynode.psp.errors import CallbackRefused
 from paynode.psp.payu_words import Charging, OrderNotice, RefundNotice, parsed
@@ -21,6 +22,10 @@ _FIELD: Final = re.compile(r"\s*([a-z]{1,20})=([A-Za-z0-9_-]{1,128})\s*", re.ASC
 # The hashes that PayU documents, by the names that its documents and its clients write.
 _SHA256: Final = frozenset({"SHA256", "SHA-256"})
 _MD5: Final = "MD5"
+
+# What its notices are about. An order is a charge of ours, whatever was done to it since.
+_CHARGES: Final = frozenset({OperationKind.SALE, OperationKind.AUTHORIZE})
+_REFUNDS: Final = frozenset({OperationKind.REFUND})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +44,10 @@ class Notifications:
         self._verify(headers, raw)
         if notice := parsed(OrderNotice, raw):
             order = notice.order
-            return _callback(order.ext_order_id, self.charging.answer(order), order.status)
+            return _callback(order.ext_order_id, self.charging.answer(order), order.status, _CHARGES)
         if about := parsed(RefundNotice, raw):
             refund = about.refund
-            return _callback(refund.ext_refund_id, refund.answer(), refund.status)
+            return _callback(refund.ext_refund_id, refund.answer(), refund.status, _REFUNDS)
         raise CallbackRefused("malformed")
 
     def _verify(self, headers: Mapping[str, str], raw: bytes) -> None:
@@ -78,11 +83,13 @@ def _fields(header: str) -> dict[str, str]:
     return found
 
 
-def _callback(our_reference: str | None, answer: Answer, status: str) -> Callback | None:
+def _callback(
+    our_reference: str | None, answer: Answer, status: str, kinds: frozenset[OperationKind]
+) -> Callback | None:
     if our_reference is None:
         return None
     # PayU numbers its notifications not at all. It tells each of them up to twenty times, in words that may differ in
     # a time: what makes it another one is what it claims.
     claim = "\n".join((str(answer.reference), our_reference, status, str(answer.amount), str(answer.currency)))
     event_id = f"{answer.reference}-{status}-{hashlib.sha256(claim.encode()).hexdigest()[:32]}"
-    return Callback(event_id=event_id, our_reference=our_reference, answer=answer)
+    return Callback(event_id=event_id, our_reference=our_reference, answer=answer, kinds=kinds)

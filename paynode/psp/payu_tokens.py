@@ -15,6 +15,9 @@ from paynode.psp.transport import NoReply, PspTransport, Reply
 _PATH: Final = "/pl/standard/user/oauth/authorize"
 _FORM: Final = "application/x-www-form-urlencoded"
 
+# On a connection of its own: what is asked with the token then comes on another, where the first no can be believed.
+_ALONE: Final = {"Connection": "close"}
+
 # A token is not used in the last part of its life (PayU's live 12 hours): a request that is under way when it ends
 # would be refused.
 _MARGIN_S: Final = 300.0
@@ -68,7 +71,9 @@ class PayuTokens:
 
     async def _fetch(self, by: float) -> str | NoToken:
         begun = time.monotonic()
-        reply = await self._transport.post(_PATH, self._form, headers={}, send_by=by, deadline=by, content_type=_FORM)
+        reply = await self._transport.post(
+            _PATH, self._form, headers=_ALONE, send_by=by, deadline=by, content_type=_FORM
+        )
         match reply:
             case NoReply():
                 return NoToken(reason=f"token_{reply.reason}", is_psp_failure=reply.is_psp_failure)

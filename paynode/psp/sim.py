@@ -162,7 +162,8 @@ class SimPsp:
             raise CallbackRefused("malformed") from error
         if event.type != f"{event.data.object}.{event.data.status}":
             raise CallbackRefused("malformed")
-        return Callback(event_id=event.id, our_reference=event.data.reference, answer=event.data.answer())
+        said = event.data
+        return Callback(event_id=event.id, our_reference=said.reference, answer=said.answer(), kinds=said.kinds)
 
     async def settlement(self, since: datetime, until: datetime) -> AsyncIterator[SettlementLine]:
         """The lines of the report with `since` <= at < `until`, oldest first. Raises: Unavailable."""

@@ -27,6 +27,9 @@ _OUTCOMES: Final = {
 # The simulator's own name of each kind.
 _OBJECTS: Final = {kind: kind.value for kind in OperationKind} | {OperationKind.SALE: "charge"}
 
+# What a page is opened for.
+_ON_PAGES: Final = frozenset({OperationKind.SALE, OperationKind.AUTHORIZE})
+
 # An inquiry's objects, the one that says most first: money that is still there, then money that was.
 _RANKS: Final = ("approved", "reversed", "failed", "expired", "declined")
 
@@ -54,7 +57,12 @@ class Entry(_Object):
     changed_ms: _Int64 | None = None
 
     def is_about(self, order: PspOrder) -> bool:
-        return self.reference == order.operation_id and self.object == _OBJECTS[order.kind]
+        return self.reference == order.operation_id and order.kind in self.kinds
+
+    @property
+    def kinds(self) -> frozenset[OperationKind]:
+        """What it can be of."""
+        return frozenset(kind for kind, name in _OBJECTS.items() if name == self.object)
 
     def answer(self) -> Answer:
         return Answer(
@@ -79,6 +87,11 @@ class Session(_Object):
     def is_about(self, order: PspOrder) -> bool:
         is_paid_on_page = order.method is Method.HOSTED_PAGE and order.charge_id is None
         return self.reference == order.operation_id and is_paid_on_page
+
+    @property
+    def kinds(self) -> frozenset[OperationKind]:
+        """What it can be of."""
+        return _ON_PAGES
 
     def answer(self) -> Answer:
         if self.status == "open" and self.url is not None:

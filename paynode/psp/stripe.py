@@ -26,6 +26,9 @@ from paynode.psp.transport import NoReply, PspTransport, Reply
 # Errors of the key, or of an object that is in use: what was asked for may have been done, or is being done.
 _IN_DOUBT: Final = frozenset({"idempotency_key_in_use", "lock_timeout"})
 
+# The keys of real money, secret and restricted; all others are a sandbox's.
+_LIVE_KEYS: Final = ("sk_live_", "rk_live_")
+
 # What was refused may have been done before, by an earlier sending of ours: the object says so.
 _ABOUT_A_CHARGE: Final = frozenset(
     {OperationKind.CAPTURE, OperationKind.VOID, OperationKind.REFUND, OperationKind.CANCEL}
@@ -64,6 +67,7 @@ class StripePsp:
             currencies=CURRENCIES,
         )
         self._webhook_secret = webhook_secret.encode()
+        self._is_live = api_key.startswith(_LIVE_KEYS)
         headers = {"Authorization": f"Bearer {api_key}", "Stripe-Version": API_VERSION}
         self._transport = PspTransport(url, headers=headers, concurrency=concurrency)
         self._reader = Reader(self._transport)
@@ -114,7 +118,7 @@ class StripePsp:
     def parse_callback(self, headers: Mapping[str, str], raw: bytes, *, now_s: float) -> Callback | None:
         """Believe a callback by its signature over the raw bytes, then read it. Raises: CallbackRefused."""
         stripe_events.verify(self._webhook_secret, headers, raw, now_s=now_s)
-        return stripe_events.callback_of(raw)
+        return stripe_events.callback_of(raw, is_live=self._is_live)
 
     def settlement(self, since: datetime, until: datetime) -> AsyncIterator[SettlementLine]:
         """The balance transactions with `since` <= at < `until`, oldest first. Raises: Unavailable."""
@@ -142,7 +146,7 @@ class StripePsp:
                 # Stripe's limiters stand before the layer that remembers keys: what they refuse was never begun.
                 return Answer(outcome=Outcome.NOT_SENT, reason=code, is_psp_failure=True)
             case 402 if error.type == "card_error":
-                return _card_declined(error.reason, error.payment_intent)
+                return _card_declined(order, error.reason, error.payment_intent)
             case 400 | 404 if error.type == "invalid_request_error" and code not in _IN_DOUBT:
                 return await self._impossible(order, reply.status, code, deadline)
             case 409 | 429:
@@ -160,13 +164,22 @@ class StripePsp:
         return declined(code) if found is None else found
 
 
-def _card_declined(reason: str, intent: Intent | None) -> Answer:
+def _card_declined(order: PspOrder, reason: str, intent: Intent | None) -> Answer:
     """The no of a bank. Of a capture the authorization may still stand: only a declined charge says more."""
+    if intent is not None and not _is_about(order, intent):
+        return unknown("answer_invalid")
     try:
         said = None if intent is None else intent.charged()
     except ValueError:  # an amount that is none of ours
         said = None
     return said if said is not None and said.outcome is Outcome.DECLINED else declined(reason)
+
+
+def _is_about(order: PspOrder, intent: Intent) -> bool:
+    """Whether it is the charge that was asked for, or the one that something was asked about."""
+    if order.kind in _ABOUT_A_CHARGE:
+        return intent.id == order.charge_reference
+    return intent.operation_id == order.operation_id
 
 
 def _said(order: PspOrder, body: bytes) -> Answer | None:

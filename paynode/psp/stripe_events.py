@@ -7,10 +7,11 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field
 
+from paynode.domain.payment import OperationKind
 from paynode.domain.psp import Answer, Callback, Outcome
 from paynode.psp import stripe_requests as asked
 from paynode.psp.errors import CallbackRefused
@@ -25,6 +26,12 @@ _AT: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # A UUIDv7, as all our operations have it. Others who cancel (Stripe's dashboard and libraries) make random ones.
 _OURS: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
+
+# What a claim can be about. The end of a PaymentIntent is a void's doing, or that of a cancel that closed its page.
+_CHARGES: Final = frozenset({OperationKind.SALE, OperationKind.AUTHORIZE})
+_CAPTURES: Final = frozenset({OperationKind.CAPTURE})
+_ENDS: Final = frozenset({OperationKind.VOID, OperationKind.CANCEL})
+_REFUNDS: Final = frozenset({OperationKind.REFUND})
 
 
 class _Request(Said):
@@ -46,6 +53,14 @@ class _Event(Said):
     created: Annotated[int, Field(ge=0, lt=2**53)]
     data: _Data
     request: _Request | None = None
+    livemode: bool
+    account: str | None = None
+
+
+class _Claim(NamedTuple):
+    our_reference: str
+    answer: Answer
+    kinds: frozenset[OperationKind]
 
 
 def verify(secret: bytes, headers: Mapping[str, str], raw: bytes, *, now_s: float) -> None:
@@ -66,22 +81,23 @@ def verify(secret: bytes, headers: Mapping[str, str], raw: bytes, *, now_s: floa
         raise CallbackRefused("stale")
 
 
-def callback_of(raw: bytes) -> Callback | None:
+def callback_of(raw: bytes, *, is_live: bool) -> Callback | None:
     """What an authentic event says of one of our operations; None: nothing. Raises: CallbackRefused.
 
-    An account may have other users, whose events come here too: what is not marked as ours is never read further.
+    An account may have other users, whose events come here too, and so may those of its sandbox and of accounts that
+    are connected to it, under the same secret: what is not marked as ours, or is not of our own money, is never read
+    further.
     """
     try:
         event = _Event.model_validate_json(raw)
-        if not _is_ours(event.data.object):
+        if event.account is not None or event.livemode != is_live or not _is_ours(event.data.object):
             return None
         said = _claim(event)
     except ValueError as error:  # ValidationError is one, and so is an amount that is none
         raise CallbackRefused("malformed") from error
-    if said is None or said[1].outcome is Outcome.UNKNOWN:
+    if said is None or said.answer.outcome is Outcome.UNKNOWN:
         return None
-    our_reference, answer = said
-    return Callback(event_id=event.id, our_reference=our_reference, answer=answer)
+    return Callback(event_id=event.id, our_reference=said.our_reference, answer=said.answer, kinds=said.kinds)
 
 
 def _is_ours(item: Mapping[str, object]) -> bool:
@@ -89,7 +105,7 @@ def _is_ours(item: Mapping[str, object]) -> bool:
     return isinstance(marks, dict) and isinstance(marks.get(asked.OPERATION), str)
 
 
-def _claim(event: _Event) -> tuple[str, Answer] | None:
+def _claim(event: _Event) -> _Claim | None:
     match event.type:
         case (
             "payment_intent.succeeded"
@@ -111,17 +127,17 @@ def _claim(event: _Event) -> tuple[str, Answer] | None:
             return None
 
 
-def _of_intent(event: _Event, intent: Intent) -> tuple[str, Answer] | None:
+def _of_intent(event: _Event, intent: Intent) -> _Claim | None:
     own = _marked(intent.metadata)
     at_ms = event.created * 1000
     if intent.status == "canceled" and (void_id := _requester(event, own)) is not None:
         said = intent.voided()
-        return None if said is None else (void_id, said)
+        return None if said is None else _Claim(void_id, said, _ENDS)
     capture_id = intent.metadata.get(asked.CAPTURE)
     if intent.status == "succeeded" and intent.is_authorization and capture_id is not None:
         said = intent.captured(capture_id)
-        return None if said is None else (capture_id, replace(said, psp_at_ms=at_ms))
-    return own, intent.charged()
+        return None if said is None else _Claim(capture_id, replace(said, psp_at_ms=at_ms), _CAPTURES)
+    return _Claim(own, intent.charged(), _CHARGES)
 
 
 def _requester(event: _Event, own: str) -> str | None:
@@ -134,20 +150,19 @@ def _requester(event: _Event, own: str) -> str | None:
     return key if key is not None and key != own and _OURS.fullmatch(key) else None
 
 
-def _of_session(event: _Event, session: Session) -> tuple[str, Answer]:
-    if event.type == "checkout.session.async_payment_failed":
-        # Complete and unpaid: nobody can pay on it any more.
-        return _marked(session.metadata), declined("payment_failed")
-    return _marked(session.metadata), session.opened()
+def _of_session(event: _Event, session: Session) -> _Claim:
+    # Complete and unpaid: nobody can pay on it any more.
+    has_failed = event.type == "checkout.session.async_payment_failed"
+    return _Claim(_marked(session.metadata), declined("payment_failed") if has_failed else session.opened(), _CHARGES)
 
 
-def _of_refund(event: _Event, refund: Refund) -> tuple[str, Answer] | None:
+def _of_refund(event: _Event, refund: Refund) -> _Claim | None:
     """A bank can refuse a refund days after it was paid out. What it was before stands only in some of the events."""
     before = (event.data.previous_attributes or {}).get("status")
     if refund.has_failed and before is None:
         return None
     said = refund.given_back() if refund.has_failed and before == "succeeded" else refund.refunded()
-    return _marked(refund.metadata), said
+    return _Claim(_marked(refund.metadata), said, _REFUNDS)
 
 
 def _marked(metadata: Mapping[str, str]) -> str:

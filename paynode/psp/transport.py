@@ -9,12 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace, TracebackType
 from typing import Final, Literal, Self
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http_writer import StreamWriter
+from aiohttp.tracing import Trace
 from yarl import URL
 
 ANSWER_BYTES_MAX = 1 << 16
@@ -33,13 +38,27 @@ _OWN_REASONS = frozenset({"pool_wait", "send_by_passed", "request_invalid"})
 # before `send_by`, or was looked at later than that, met our own lateness.
 _FAIR_CONNECT_S: Final = 1.0
 
+# No answer names its request: what is read next on a connection is taken for one. What is there before anything was
+# written answers something else.
+_ANSWER_FIRST: Final = "answer_before_request"
+
+# After these a connection is not used again, so that the next no of the kind is the first on its own.
+_TURNED_AWAY: Final = frozenset({401, 403})
+
+# A request has a connection of its own, made for it.
+_MADE: Final = "made"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back, complete and unjudged."""
+    """What came back, complete and unjudged.
+
+    `is_first`: nothing was asked on its connection before, so that it cannot be an earlier answer that came twice.
+    """
 
     status: int
     body: bytes
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +77,7 @@ _Note = Callable[[aiohttp.ClientSession, SimpleNamespace, object], Awaitable[Non
 
 
 class GateShut(Exception):
-    """The body was not written: its time had passed, or its sender had given up."""
+    """The body was not written; the text is the reason."""
 
 
 class _ReplyRefused(Exception):
@@ -78,13 +97,17 @@ class GatedBody(aiohttp.BytesPayload):
         self._deadline = deadline
         self._is_shut = False
         self._has_left = False
+        self._connection: ResponseHandler | None = None
         self._connecting_since = time.monotonic()
         self.stage = "connect"
         self.timer = asyncio.timeout_at(_loop_time(self._send_by))
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         if self._is_shut or self._has_left or time.monotonic() >= self._send_by:
-            raise GateShut
+            raise GateShut("send_by_passed")
+        self._connection = _connection_of(writer)
+        if self._connection is not None and self._connection.should_close:
+            raise GateShut(_ANSWER_FIRST)
         self.timer.reschedule(_loop_time(self._deadline))  # RuntimeError once it has fired: the body stays here
         self._has_left = True
         await super().write_with_length(writer, content_length)
@@ -101,10 +124,41 @@ class GatedBody(aiohttp.BytesPayload):
         is_late = time.monotonic() - self._send_by >= _FAIR_CONNECT_S
         return not is_late and self._send_by - self._connecting_since >= _FAIR_CONNECT_S
 
+    @property
+    def has_left(self) -> bool:
+        """Whether anything may have left."""
+        return self._has_left
+
+    def forsake_connection(self) -> None:
+        """It is not to be used again."""
+        if self._connection is not None:
+            self._connection.force_close()
+
     def shut(self) -> bool:
         """From now on nothing leaves. Returns whether anything may have left before."""
         self._is_shut = True
         return self._has_left
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no connection again that was forsaken, or on which something has come that nobody asked for: aiohttp
+    looks when it gets one back, and not when it gives it away."""
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(limit=limit, keepalive_timeout=_KEEP_ALIVE_S)
+        self._handed_out = WeakSet[ResponseHandler]()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            assert protocol is not None, "nobody has closed it yet"
+            if protocol not in self._handed_out or not protocol.should_close:
+                self._handed_out.add(protocol)
+                return connection
+            connection.close()
 
 
 class PspTransport:
@@ -120,7 +174,7 @@ class PspTransport:
 
     async def __aenter__(self) -> Self:
         self._open_session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._concurrency, keepalive_timeout=_KEEP_ALIVE_S),
+            connector=_Connector(limit=self._concurrency),
             headers=self._headers,
             timeout=_NO_TIMEOUT,
             trace_configs=[_stages()],
@@ -163,7 +217,7 @@ class PspTransport:
                     trace_request_ctx=gate,
                 ) as response,
             ):
-                return await _read(response)
+                return await _answer(gate, response)
         except Exception as error:  # noqa: BLE001 -- whatever it was, the gate knows whether bytes may have left
             has_left = gate.shut()
             return NoReply(reason=_after(error) if has_left else _before(error, gate), has_left=has_left)
@@ -217,9 +271,27 @@ def _stages() -> aiohttp.TraceConfig:
 
     config.on_connection_queued_start.append(reached("pool"))
     config.on_connection_queued_end.append(reached("connect"))
-    config.on_connection_create_end.append(reached("write"))
-    config.on_connection_reuseconn.append(reached("write"))
+    config.on_connection_create_start.append(reached("connect"))
+    config.on_connection_create_end.append(reached(_MADE))
+    config.on_connection_reuseconn.append(reached("reused"))
     return config
+
+
+def _connection_of(writer: AbstractStreamWriter) -> ResponseHandler | None:
+    protocol = writer.protocol if isinstance(writer, StreamWriter) else None
+    return protocol if isinstance(protocol, ResponseHandler) else None
+
+
+async def _answer(gate: GatedBody, response: aiohttp.ClientResponse) -> Reply:
+    """The answer to what was written. Raises: _ReplyRefused, where nothing was."""
+    if not gate.has_left:
+        gate.shut()  # before the next await: the body's writer waits for its turn
+        response.close()
+        raise _ReplyRefused(_ANSWER_FIRST)
+    reply = replace(await _read(response), is_first=gate.stage == _MADE)
+    if reply.status in _TURNED_AWAY:
+        gate.forsake_connection()
+    return reply
 
 
 async def _read(response: aiohttp.ClientResponse, bytes_max: int = ANSWER_BYTES_MAX) -> Reply:
@@ -247,7 +319,9 @@ def _before(error: Exception, gate: GatedBody) -> str:
             return "connection_refused"
         case aiohttp.ClientConnectorError():
             return "connect_failed"
-        case aiohttp.ClientConnectionError(__cause__=GateShut() | RuntimeError()):
+        case _ReplyRefused() | aiohttp.ClientConnectionError(__cause__=GateShut()):
+            return str(error.__cause__ or error)
+        case aiohttp.ClientConnectionError(__cause__=RuntimeError()):
             return "send_by_passed"
         case OSError() | aiohttp.ClientConnectionError():
             return "connection_lost"

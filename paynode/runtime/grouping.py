@@ -9,12 +9,15 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import anyio
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+# Groups by which it is told how long an item takes. Several: one that met a hiccup says little.
+_GROUPS: Final = 8
 
 
 class GroupFull(Exception):
@@ -61,13 +64,27 @@ class Grouper(Generic[Item, Result]):
         self._clock = clock
         self._urgent: deque[_Waiter[Item, Result]] = deque()
         self._waiting: deque[_Waiter[Item, Result]] = deque()
+        self._served: Sequence[_Waiter[Item, Result]] = ()  # whose effect is under way
+        self._recent_items: deque[int] = deque(maxlen=_GROUPS)
+        self._recent_s: deque[float] = deque(maxlen=_GROUPS)
         self._arrived = anyio.Event()
         self._is_stopped = False
 
     def waited_s(self) -> float:
-        """For how long the one that waits longest has been waiting; 0 when nobody does."""
-        oldest = [queue[0].since for queue in (self._urgent, self._waiting) if queue]
-        return self._clock() - min(oldest) if oldest else 0.0
+        """What whoever comes now would have to wait, 0 if nobody did: what the oldest that has no result yet has waited
+        already, and at least what all before him take at the pace of the last groups.
+
+        By their ages alone it is known too late: of a thousand that come at once nobody is old.
+        """
+        ahead = len(self._served) + len(self._urgent) + len(self._waiting)
+        if not ahead:
+            return 0.0
+        since = min(ones[0].since for ones in (self._served, self._urgent, self._waiting) if ones)
+        return max(self._clock() - since, ahead * self._pace_s())
+
+    def _pace_s(self) -> float:
+        items, seconds = sum(self._recent_items), sum(self._recent_s)
+        return seconds / items if items else 0.0
 
     async def submit(self, item: Item, *, is_urgent: bool = False) -> Result:
         """The result of the group that takes the item.
@@ -120,6 +137,7 @@ class Grouper(Generic[Item, Result]):
         return group
 
     async def _serve(self, group: list[_Waiter[Item, Result]]) -> None:
+        self._served, begun = sorted(group, key=lambda waiter: waiter.since), self._clock()
         try:
             results = await self._effect([waiter.item for waiter in group])
             for waiter, result in zip(group, results, strict=True):
@@ -127,5 +145,8 @@ class Grouper(Generic[Item, Result]):
         except Exception as error:  # noqa: BLE001 - every kind of failure belongs to the callers, none to this loop
             for waiter in group:
                 waiter.error = error
+        self._served = ()
+        self._recent_items.append(len(group))
+        self._recent_s.append(self._clock() - begun)
         for waiter in group:
             waiter.done.set()

@@ -2,7 +2,8 @@
 -- The claim of sending: committed before the first byte leaves, one per operation unless nothing was sent. The command
 -- must still be there: a delivery that comes late must not begin again what is already concluded. Locked, because it may
 -- be in the middle of being concluded: a snapshot still shows the row, and the claim waits on an attempt that then ends
--- as not sent, which frees the way for a sending that nobody would hear of.
+-- as not sent, which frees the way for a sending that nobody would hear of. And for the PSP that has the operation: one
+-- that it has gone on from is not sent to, whatever command is left of it.
 WITH input AS (
     SELECT *
     FROM jsonb_to_recordset($1::jsonb) AS i (
@@ -27,7 +28,10 @@ SELECT
     clock_timestamp() + c.send_within_s * interval '1 second',
     clock_timestamp() + (c.send_within_s + c.call_deadline_s) * interval '1 second'
 FROM input AS c
-WHERE c.command_id IN (SELECT id FROM command)
+WHERE
+    c.command_id IN (SELECT id FROM command)
+    -- A look-up each: joined, all operations there ever were might be read.
+    AND coalesce((SELECT o.psp FROM operations AS o WHERE o.id = c.operation_id), c.psp) = c.psp
 ORDER BY c.operation_id
 ON CONFLICT (operation_id) WHERE outcome IS DISTINCT FROM 'not_sent' DO NOTHING
 RETURNING operation_id::text AS operation_id, id::text AS id

@@ -53,6 +53,7 @@ def evidence(batch: Batch) -> str:
             "reason": fact.reason,
             "psp_at_ms": fact.psp_at_ms,
             "fraud_check": fact.fraud_check,
+            "psp": fact.psp,
         }
         for fact in batch.facts
     )
@@ -102,6 +103,7 @@ def made(batch: Batch) -> str:
             "hold_available": one.operation.hold_available,
             "hold_pending": one.operation.hold_pending,
             "reason": one.operation.reason,
+            "target": one.operation.target,
         }
         for one in batch.made
     )

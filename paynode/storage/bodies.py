@@ -26,7 +26,8 @@ _BIGINT_MAX: Final = 2**63 - 1
 _TEXT_MAX: Final = 8192
 
 _REQUEST_FIELDS: Final = frozenset(Request.__dataclass_fields__)
-_FACT_FIELDS: Final = frozenset(Fact.__dataclass_fields__)
+# Who told a fact stands in the row of whoever brought it, not in what was said.
+_FACT_FIELDS: Final = frozenset(Fact.__dataclass_fields__) - {"psp"}
 _ORDER_FIELDS: Final = (frozenset(PspOrder.__dataclass_fields__) - {"money"}) | {"amount", "currency"}
 
 Word = TypeVar("Word", bound=StrEnum)

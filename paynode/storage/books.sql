@@ -7,17 +7,18 @@ WHERE id = ANY($1::uuid[])
 -- psp_at comes in milliseconds. It is whatever the PSP's clock said, and evidence is not refused for the time it tells:
 -- what is no instant of four-digit years is left out.
 INSERT INTO evidence (
-    id, payment_id, operation_id, outcome, source, psp_reference, amount, currency, page_url, reason, fraud_check, psp_at
+    id, payment_id, operation_id, outcome, source, psp_reference, amount, currency, page_url, reason, fraud_check, psp,
+    psp_at
 )
 SELECT
     f.id, f.payment_id, f.operation_id, f.outcome, f.source, f.psp_reference, f.amount, f.currency, f.page_url,
-    f.reason, f.fraud_check,
+    f.reason, f.fraud_check, f.psp,
     CASE WHEN f.psp_at_ms BETWEEN 0 AND 253402300799999
         THEN 'epoch'::timestamptz + f.psp_at_ms * interval '1 millisecond'
     END
 FROM jsonb_to_recordset($1::jsonb) AS f (
     id uuid, payment_id uuid, operation_id uuid, outcome text, source text, psp_reference text, amount bigint,
-    currency text, page_url text, reason text, psp_at_ms bigint, fraud_check text
+    currency text, page_url text, reason text, psp_at_ms bigint, fraud_check text, psp text
 )
 
 -- name: update_payments
@@ -42,14 +43,15 @@ WHERE p.id = c.id AND p.version = c.base_version
 -- What a request or a rule has made. Reserved by the payment's amounts, which the same transaction has just written.
 INSERT INTO operations (
     id, payment_id, merchant_id, kind, amount, currency, psp, request, state, is_final, origin, hold_available,
-    hold_pending, reason
+    hold_pending, reason, target
 )
 SELECT
     m.id, m.payment_id, m.merchant_id, m.kind, m.amount, m.currency, m.psp, m.request::jsonb, 'new', m.is_final,
-    m.origin, m.hold_available, m.hold_pending, m.reason
+    m.origin, m.hold_available, m.hold_pending, m.reason, m.target
 FROM jsonb_to_recordset($1::jsonb) AS m (
     id uuid, payment_id uuid, merchant_id uuid, kind text, amount bigint, currency text, psp text, request text,
-    is_final boolean, origin text, hold_available bigint, hold_pending bigint, reason text
+    is_final boolean, origin text, hold_available bigint, hold_pending bigint, reason text,
+    target text
 )
 
 -- name: update_operations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
 import asyncpg
@@ -14,7 +15,7 @@ from paynode.domain.callbacks import Aside
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.payment import Fact
 from paynode.domain.psp import Answer, Outcome
-from paynode.domain.road import Pointer, commands_stream
+from paynode.domain.road import Pointer, commands_stream, follow_up_lane, pos_lane
 from paynode.storage.bodies import encode_fact
 from paynode.storage.postgres import Pool, borrowed, confirm
 from paynode.storage.queries import load
@@ -34,9 +35,10 @@ class PgCallbacks:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def operation(self, operation_id: str, psp: str) -> Operated | None:
-        """The operation that a PSP speaks about, if it is one that this PSP was given."""
-        rows = await self._fetch("find_operation", operation_id, psp)
+    async def operation(self, operation_id: str, psp: str, kinds: Collection[str]) -> Operated | None:
+        """The operation that a PSP speaks about, if this PSP has it, or was to have it before another one got it, and
+        if it is of one of the kinds."""
+        rows = await self._fetch("find_operation", operation_id, psp, sorted(kinds))
         if not rows:
             return None
         row = rows[0]
@@ -52,10 +54,13 @@ class PgCallbacks:
         await self._keep("store_unmatched", *_inbox_row(received))
 
     async def store_evidence(self, received: Received, operated: Operated, fact: Fact, stream: str) -> Pointer | None:
-        """Keep a callback and the evidence it is; None when it was kept before."""
+        """Keep a callback and the evidence it is; None when it was kept before.
+
+        Under one id: whoever reads the evidence finds in the inbox which PSP has told it.
+        """
         rows = await self._keep(
             "store_matched",
-            *_inbox_row(received),
+            *_inbox_row(replace(received, inbox_id=fact.event_id)),
             operated.payment_id,
             fact.event_id,
             stream,
@@ -67,8 +72,8 @@ class PgCallbacks:
         return Pointer(stream=stream, ref=fact.event_id, merchant=merchant) if rows else None
 
     async def store_question(self, received: Received, operated: Operated) -> Pointer | None:
-        """Keep a callback, and have the PSP asked whether it is true; None when it was kept before."""
-        ref, stream = str(uuid.uuid5(_INQUIRIES, f"{received.psp}:{received.event_id}")), commands_stream(received.psp)
+        """Keep a callback, and have the PSP asked whether it is true, under its id; None when it was kept before."""
+        ref, stream = received.inbox_id, _lane(received.psp, operated)
         rows = await self._keep(
             "store_questioned", *_inbox_row(received), operated.payment_id, ref, stream, operated.operation_id
         )
@@ -94,7 +99,8 @@ class PgCallbacks:
 
     async def match_by_asking(self, aside: Aside) -> bool:
         """Give a callback its payment, and have the PSP asked; False when that was done before."""
-        operated, stream = _known(aside), commands_stream(aside.psp)
+        operated = _known(aside)
+        stream = _lane(aside.psp, operated)
         return bool(
             await self._fetch("match_questioned", aside.inbox_id, operated.payment_id, stream, operated.operation_id)
         )
@@ -104,7 +110,7 @@ class PgCallbacks:
         charges = await self._fetch("find_open_charge", payment_id)
         if not charges:
             return None
-        operation_id, stream = charges[0]["id"], commands_stream(charges[0]["psp"])
+        operation_id, stream = charges[0]["id"], follow_up_lane(commands_stream(charges[0]["psp"]))
         ref = str(uuid.uuid5(_INQUIRIES, f"{operation_id}:{int(now_s) // _INQUIRY_EVERY_S}"))
         rows = await self._fetch("ask_inquiry", ref, stream, operation_id)
         return Pointer(stream=stream, ref=ref) if rows else None
@@ -154,6 +160,12 @@ def _claimed(text: str) -> Answer:
     fields = orjson.loads(text)
     known = {name: fields[name] for name in Answer.__dataclass_fields__ if name in fields}
     return Answer(**{**known, "outcome": Outcome(fields["outcome"])})
+
+
+def _lane(psp: str, operated: Operated) -> str:
+    """Where a PSP is asked about an operation."""
+    stream = commands_stream(psp)
+    return pos_lane(stream) if operated.is_pos else follow_up_lane(stream)
 
 
 def _known(aside: Aside) -> Operated:

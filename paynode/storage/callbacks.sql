@@ -1,12 +1,23 @@
 -- What PSPs tell us of their own accord, and the questions to them that a returning customer causes.
 
 -- name: find_operation
--- A callback names our operation; only that PSP's own may be spoken about.
+-- A callback names our operation; only that PSP's own may be spoken about, or what it was to have before it was proved
+-- that nothing had been sent to it: if money has moved there, the proof was wrong. And only if it is of a kind that the
+-- callback can be about.
 SELECT
     o.id::text, o.payment_id::text, o.merchant_id::text,
     EXISTS (SELECT FROM payments AS p WHERE p.id = o.payment_id AND p.reverse_at IS NOT NULL) AS is_pos
 FROM operations AS o
-WHERE o.id = $1 AND o.psp = $2;
+WHERE
+    o.id = $1
+    AND o.kind = any($3::text [])
+    AND (
+        o.psp = $2
+        OR EXISTS (
+            SELECT FROM psp_attempts AS a
+            WHERE a.operation_id = o.id AND a.psp = $2 AND a.outcome = 'not_sent'
+        )
+    );
 
 -- name: store_unmatched
 -- No operation has this reference: kept for a sweep, since a PSP may be told of an operation before we remember it.
@@ -28,25 +39,37 @@ SELECT $9, $10, 'psp.evidence', $11, payment_id, $12, $13::jsonb, clock_timestam
 RETURNING id::text;
 
 -- name: store_questioned
--- The callback and the question whether it is true, in one transaction: what this PSP claims is signed by nobody.
+-- The callback and the question whether it is true, in one transaction: what this PSP claims is signed by nobody. One that
+-- has not got the operation any more is asked by the name that it has given.
 WITH received AS (
     INSERT INTO inbox (id, psp, event_id, our_reference, raw, claim, received_at, payment_id)
     VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8)
     ON CONFLICT (psp, event_id) DO NOTHING
-    RETURNING id
+    RETURNING psp, claim
 )
 
 INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body, published_at)
-SELECT $9, $10, 'psp.inquire', o.merchant_id, o.payment_id, o.id, o.request, clock_timestamp()
-FROM received
+SELECT
+    $9, $10, 'psp.inquire', o.merchant_id, o.payment_id, o.id,
+    CASE
+        WHEN o.psp = r.psp THEN o.request
+        ELSE o.request || jsonb_build_object('psp', r.psp, 'charge_reference', r.claim ->> 'reference')
+    END,
+    clock_timestamp()
+FROM received AS r
 INNER JOIN operations AS o ON o.id = $11
 RETURNING id::text;
 
 -- name: take_aside
 -- Those whose turn it is, with the operation that they name if there is one by now. The next turn of each comes twice as
--- late as this one did, and after a time no more: rows that never find anything cost less and less.
+-- late as this one did, and after a time no more: rows that never find anything cost less and less. One that has found
+-- its operation has a next turn for certain: whoever is to match it may die before that.
 WITH due AS (
-    SELECT id
+    SELECT
+        id, psp, event_id, claim, received_at,
+        CASE
+            WHEN our_reference ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN our_reference::uuid
+        END AS operation_id
     FROM inbox
     WHERE payment_id IS NULL AND look_at <= clock_timestamp()
     ORDER BY look_at
@@ -54,30 +77,34 @@ WITH due AS (
     FOR UPDATE SKIP LOCKED
 ),
 
-looked AS (
-    UPDATE inbox AS i
-    SET
-        looks = i.looks + 1,
-        look_at = CASE
-            WHEN i.received_at > clock_timestamp() - $2 * interval '1 second'
-                THEN clock_timestamp() + least(power(2, least(i.looks, 30)), $3) * interval '1 second'
-        END
-    FROM due
-    WHERE i.id = due.id
-    RETURNING i.id, i.psp, i.event_id, i.our_reference, i.claim
+named AS (
+    SELECT d.id, d.psp, d.event_id, d.claim, d.received_at, o.id AS operation_id, o.payment_id, o.merchant_id
+    FROM due AS d
+    LEFT JOIN operations AS o
+        ON
+            o.id = d.operation_id
+            AND coalesce(d.claim -> 'kinds' ? o.kind, true)
+            AND (
+                o.psp = d.psp
+                OR EXISTS (
+                    SELECT FROM psp_attempts AS a
+                    WHERE a.operation_id = o.id AND a.psp = d.psp AND a.outcome = 'not_sent'
+                )
+            )
 )
 
-SELECT
-    l.id::text AS inbox_id, l.psp, l.event_id, l.claim::text AS claim, o.id::text AS operation_id,
-    o.payment_id::text AS payment_id, o.merchant_id::text AS merchant_id
-FROM looked AS l
-LEFT JOIN operations AS o
-    ON
-        o.psp = l.psp
-        AND o.id = CASE
-            WHEN l.our_reference ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN l.our_reference::uuid
-        END
-ORDER BY l.id;
+UPDATE inbox AS i
+SET
+    looks = i.looks + 1,
+    look_at = CASE
+        WHEN n.operation_id IS NOT NULL OR n.received_at > clock_timestamp() - $2 * interval '1 second'
+            THEN clock_timestamp() + least(power(2, least(i.looks, 30)), $3) * interval '1 second'
+    END
+FROM named AS n
+WHERE i.id = n.id
+RETURNING
+    n.id::text AS inbox_id, n.psp, n.event_id, n.claim::text AS claim, n.operation_id::text AS operation_id,
+    n.payment_id::text AS payment_id, n.merchant_id::text AS merchant_id;
 
 -- name: match_callback
 -- It has its payment, and is evidence, in one transaction; whoever comes second finds it matched. Published by the relay.
@@ -96,11 +123,16 @@ RETURNING id::text;
 WITH matched AS (
     UPDATE inbox SET payment_id = $2
     WHERE id = $1 AND payment_id IS NULL
-    RETURNING id
+    RETURNING id, psp, claim
 )
 
 INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body)
-SELECT m.id, $3, 'psp.inquire', o.merchant_id, o.payment_id, o.id, o.request
+SELECT
+    m.id, $3, 'psp.inquire', o.merchant_id, o.payment_id, o.id,
+    CASE
+        WHEN o.psp = m.psp THEN o.request
+        ELSE o.request || jsonb_build_object('psp', m.psp, 'charge_reference', m.claim ->> 'reference')
+    END
 FROM matched AS m
 INNER JOIN operations AS o ON o.id = $4
 RETURNING id::text;

@@ -25,7 +25,8 @@ WHERE id = $1
 
 -- name: bury_commands
 -- The row becomes the letter, in one statement: deleting it is the claim, and whoever finds it gone writes nothing. The
--- whole row is kept, for a requeue makes the same row of it again.
+-- whole row is kept, for a requeue makes the same row of it again. Not while somebody may be at it: with the row would
+-- go what the PSP answers. A process that was stopped may have begun since nobody was found to have.
 WITH input AS (
     SELECT DISTINCT ON (i.ref) *
     FROM jsonb_to_recordset($1::jsonb) AS i (
@@ -38,7 +39,12 @@ WITH input AS (
 gone AS (
     DELETE FROM outbox AS o
     USING input AS i
-    WHERE o.id = i.ref
+    WHERE
+        o.id = i.ref
+        AND NOT EXISTS (
+            SELECT FROM psp_attempts AS a
+            WHERE a.operation_id = o.operation_id AND a.outcome IS NULL AND a.deadline_at > clock_timestamp()
+        )
     RETURNING o.*
 )
 

@@ -1,4 +1,4 @@
-"""The guards of PSPs as operators see and command them."""
+"""The guards of PSPs: as operators see and command them, and the leases on probing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 
 from paynode.domain.guarding import CALL_KINDS, BreakerAction, BreakerVitals
 from paynode.domain.guards_overview import GuardsOverview, GuardState, StandingOrder
-from paynode.storage.postgres import Connection, translated
+from paynode.storage.postgres import Connection, Pool, borrowed, translated
 from paynode.storage.queries import load
 
 _SQL: Final = load("guards")
@@ -49,6 +49,25 @@ async def order(
     """Say it to every process that calls these PSPs, as the owner. Raises: Unavailable."""
     with translated():
         await connection.execute(_SQL["order_breakers"], psps, operations, action, actor, note)
+
+
+class PgProbes:
+    """The leases on probing one PSP, as the gateway's role. Every method raises Unavailable."""
+
+    def __init__(self, pool: Pool, *, psp: str) -> None:
+        self._pool = pool
+        self._psp = psp
+
+    async def take(self, operation: str, *, for_s: float) -> int | None:
+        """The number of a lease of so many seconds; None while another may probe, or nobody."""
+        async with borrowed(self._pool) as connection:
+            number: int | None = await connection.fetchval(_SQL["take_probe"], self._psp, operation, for_s)
+        return number
+
+    async def end(self, operation: str, number: int, *, pause_s: float) -> None:
+        """The lease of that number is over, and nobody may probe for so many seconds."""
+        async with borrowed(self._pool) as connection:
+            await connection.execute(_SQL["end_probe"], self._psp, operation, number, pause_s)
 
 
 def _guard(row: asyncpg.Record) -> GuardState:

@@ -32,3 +32,18 @@ INSERT INTO audit_log (actor, action, subject, note, detail)
 SELECT $4, 'psp.' || $3, psp, $5, jsonb_build_object('operations', jsonb_agg(operation ORDER BY operation))
 FROM told
 GROUP BY psp
+
+-- name: take_probe
+-- In one statement: of two that come together one waits for the row, and then sees the other's lease.
+INSERT INTO probes AS p (psp, operation, until)
+VALUES ($1, $2, clock_timestamp() + $3 * interval '1 second')
+ON CONFLICT (psp, operation) DO UPDATE
+SET number = p.number + 1, until = clock_timestamp() + $3 * interval '1 second'
+WHERE p.until <= clock_timestamp()
+RETURNING number
+
+-- name: end_probe
+-- Only what is still the same lease: who comes late ends nobody else's.
+UPDATE probes
+SET until = clock_timestamp() + $4 * interval '1 second'
+WHERE psp = $1 AND operation = $2 AND number = $3

@@ -128,7 +128,12 @@ WITH charges AS (
         ) AS as_asked
     FROM evidence AS e
     INNER JOIN operations AS o ON o.id = e.operation_id
-    WHERE e.outcome = 'approved' AND o.kind = 'sale'
+    WHERE e.outcome = 'approved' AND o.kind = 'sale' AND NOT EXISTS (
+        -- What was done beside it and has been given back.
+        SELECT FROM operations AS back
+        WHERE back.payment_id = e.payment_id AND back.psp = coalesce(e.psp, o.psp) AND back.target = e.psp_reference
+            AND back.state = 'approved'
+    )
     GROUP BY e.payment_id
 )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import asyncpg
 from uuid_utils import uuid7
 
 from paynode.domain.money import FeePlan
@@ -21,7 +22,7 @@ __all__ = [
     "create",
     "create_key",
     "create_many",
-    "find_key",
+    "find_keys",
     "list_all",
     "prefix_of",
     "revoke_key",
@@ -123,12 +124,14 @@ async def revoke_key(connection: Connection, prefix: str) -> str | None:
     return merchant
 
 
-async def find_key(connection: Connection, prefix: str) -> Caller | None:
-    """The caller behind a key's prefix (`prefix_of`), to be proved with `verify`."""
+async def find_keys(connection: Connection, prefixes: Sequence[str]) -> Mapping[str, Caller]:
+    """The callers behind the prefixes of keys (`prefix_of`), by prefix; each is to be proved with `verify`."""
     with translated():
-        row = await connection.fetchrow(_QUERIES["find_key"], prefix)
-    if row is None:
-        return None
+        rows = await connection.fetch(_QUERIES["find_keys"], prefixes)
+    return {row["prefix"]: _caller(row) for row in rows}
+
+
+def _caller(row: asyncpg.Record) -> Caller:
     return Caller(
         merchant_id=row["merchant_id"],
         secret_sha256=row["secret_sha256"],

@@ -27,14 +27,15 @@ UPDATE api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp())
 WHERE prefix = $1
 RETURNING merchant_id::text AS merchant_id;
 
--- name: find_key
--- All that the ingress must know of who is calling, in one look-up. A revoked key is found too: the answer differs.
+-- name: find_keys
+-- All that the ingress must know of those who are calling, in one look-up. A revoked key is found too: the answer
+-- differs.
 SELECT
-    k.merchant_id::text AS merchant_id, k.secret_sha256, m.fee_fixed, m.fee_basis_points, m.psps,
+    k.prefix, k.merchant_id::text AS merchant_id, k.secret_sha256, m.fee_fixed, m.fee_basis_points, m.psps,
     k.revoked_at IS NOT NULL AS is_revoked
 FROM api_keys AS k
 INNER JOIN merchants AS m ON m.id = k.merchant_id
-WHERE k.prefix = $1;
+WHERE k.prefix = any($1::text[]);
 
 -- name: list_merchants
 -- With the prefixes of the keys that work, which is what somebody needs who wants to revoke one.

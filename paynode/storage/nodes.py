@@ -36,8 +36,9 @@ _REFUSALS: Final = (
 )
 
 # Seconds for which a place that was found needs no new search: connections of a pool come in bursts, and in that time
-# nobody fails over and starts the old one again. More would send a process there that had been stopped over all of it.
-_KNOWN_S: Final = 2.0
+# nobody fails over and starts the old one again (1.5 s was seen). More would send a process there that had been stopped
+# over all of it.
+_KNOWN_S: Final = 0.5
 # Seconds that silent hosts are still waited for when one has answered that would do. A promoted server should win over
 # the one that it replaced; but a host that swallows packets must not hold everybody up.
 _OTHERS_S: Final = 1.0

@@ -1,6 +1,6 @@
 """Statements live in `.sql` files: named, with a line that says why, and tested one by one against the schema.
 
--- name: find_key
+-- name: find_keys
 -- Why the statement is there, or why it is as it is.
 SELECT …
 """

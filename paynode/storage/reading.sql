@@ -62,7 +62,8 @@ LEFT JOIN LATERAL (
 ) AS last ON true;
 
 -- name: list_refunds
--- With the merchant in the condition: another merchant's payment has no refunds. A refused request never was one.
+-- With the merchant in the condition: another merchant's payment has no refunds. A refused request never was one, and
+-- what gives back a surplus is of money that never was the merchant's.
 SELECT
     p.id::text, p.merchant_id::text, p.order_id, p.status, p.amount, p.currency, p.amount_authorized,
     p.amount_captured, p.amount_refunded, p.refund_status, p.capture, p.method, p.page_url, p.psp, p.psp_reference,
@@ -81,7 +82,7 @@ LEFT JOIN LATERAL (
         AND e.outcome IN ('declined', 'expired', 'absent', 'reversed', 'not_sent')
     ORDER BY e.at DESC LIMIT 1
 ) AS last ON true
-WHERE o.payment_id = $1 AND p.merchant_id = $2 AND o.kind = 'refund'
+WHERE o.payment_id = $1 AND p.merchant_id = $2 AND o.kind = 'refund' AND o.origin <> 'surplus'
     AND o.id < coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
 ORDER BY o.id DESC LIMIT $4;
 

@@ -35,7 +35,8 @@ SELECT
 RETURNING verdict, reason
 
 -- name: find_owed
--- What is to be asked again, those first that were asked least: one that the check cannot answer holds up nobody.
+-- What is to be asked again, those first that were asked least: one that the check cannot answer holds up nobody. One that
+-- was rejected late is among them until the request to give it back is decided for good.
 SELECT
     operation_id::text AS operation_id, payment_id::text AS payment_id, merchant_id::text AS merchant_id, kind, method,
     amount, currency, customer, verdict

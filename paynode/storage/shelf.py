@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import asyncpg
@@ -118,6 +119,8 @@ def _message(row: asyncpg.Record) -> Message | Unread | Unreadable:
         return _unreadable(row, poison.reason, poison.detail)
     if content.event_id != row["id"]:
         return _unreadable(row, "event_id_invalid", "the body names another event")
+    if isinstance(content, Fact):
+        content = replace(content, psp=row["psp"])
     return Message(ref=row["id"], merchant_id=row["merchant_id"], content=content)
 
 
@@ -182,6 +185,7 @@ def _payment(row: asyncpg.Record, operations: tuple[Operation, ...], facts: tupl
         is_for_pos=row["is_for_pos"],
         is_kept=row["is_kept"],
         is_reversed=row["is_reversed"],
+        is_automatic=row["is_automatic"],
     )
 
 
@@ -198,6 +202,7 @@ def _operation(row: asyncpg.Record) -> Operation:
         hold_available=row["hold_available"],
         hold_pending=row["hold_pending"],
         reason=row["reason"],
+        target=row["target"],
     )
 
 
@@ -215,6 +220,7 @@ def _fact(row: asyncpg.Record) -> Fact:
         reason=row["reason"],
         psp_at_ms=row["psp_at_ms"],
         fraud_check=row["fraud_check"],
+        psp=row["psp"],
     )
 
 

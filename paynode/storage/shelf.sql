@@ -1,10 +1,12 @@
 -- name: find_messages
 -- A pointer whose row is gone has had its effect: the row is deleted by the effect's own transaction. Rows of other
 -- streams are not found: a pointer that stands where it does not belong must not claim what others are to do. Of the
--- stream's two lanes, which one owner reads, either will do.
-SELECT id::text AS id, type, merchant_id::text AS merchant_id, payment_id::text AS payment_id, body
-FROM outbox
-WHERE id = ANY($1::uuid[]) AND stream IN ($2, $2 || ':pos')
+-- stream's two lanes, which one owner reads, either will do. Who told what is evidence stands in the inbox, if it was a
+-- callback: the operation may have gone on to another PSP meanwhile.
+SELECT o.id::text AS id, o.type, o.merchant_id::text AS merchant_id, o.payment_id::text AS payment_id, o.body, i.psp
+FROM outbox AS o
+LEFT JOIN inbox AS i ON i.id = o.id
+WHERE o.id = ANY($1::uuid[]) AND o.stream IN ($2, $2 || ':pos')
 
 -- name: find_verdicts
 -- What became of outside events that were had before. A dead letter's event is known too: only a requeue brings it back.
@@ -20,7 +22,7 @@ SELECT
     p.status, p.version, p.amount_authorized, p.amount_capturing, p.amount_captured, p.amount_voiding,
     p.amount_voided, p.amount_refunding, p.amount_refunded, p.psp_reference, p.page_url, p.review_reason,
     p.fraud_check, p.route, p.given_up_at IS NOT NULL AS is_given_up, p.reverse_at IS NOT NULL AS is_for_pos,
-    p.kept_at IS NOT NULL AS is_kept, p.reversed_at IS NOT NULL AS is_reversed,
+    p.kept_at IS NOT NULL AS is_kept, p.reversed_at IS NOT NULL AS is_reversed, p.capture = 'automatic' AS is_automatic,
     EXISTS (
         SELECT FROM dead_letters AS d
         WHERE d.payment_id = p.id AND d.status = 'dead' AND d.type = 'psp.evidence'
@@ -32,7 +34,7 @@ WHERE p.id = ANY($1::uuid[])
 -- Of a payment, the charge first: a payment began with it.
 SELECT
     id::text AS id, payment_id::text AS payment_id, kind, amount, currency, psp, state, psp_reference, is_final,
-    origin, hold_available, hold_pending, reason
+    origin, hold_available, hold_pending, reason, target
 FROM operations
 WHERE payment_id = ANY($1::uuid[])
 ORDER BY payment_id, kind NOT IN ('sale', 'authorize'), created_at, id
@@ -41,7 +43,8 @@ ORDER BY payment_id, kind NOT IN ('sale', 'authorize'), created_at, id
 -- In the order in which it came to the books: of two equal charges the earlier one carries the posting.
 SELECT
     id::text AS id, payment_id::text AS payment_id, operation_id::text AS operation_id, outcome, source,
-    psp_reference, amount, currency, page_url, reason, fraud_check, (extract(EPOCH FROM psp_at) * 1000)::bigint AS psp_at_ms
+    psp_reference, amount, currency, page_url, reason, fraud_check, psp,
+    (extract(EPOCH FROM psp_at) * 1000)::bigint AS psp_at_ms
 FROM evidence
 WHERE payment_id = ANY($1::uuid[])
 ORDER BY payment_id, at, id

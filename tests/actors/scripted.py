@@ -59,7 +59,11 @@ def decided_upon(lease: Lease, number: int) -> Decided:
 def around(lease: Lease) -> Surroundings:
     """The surroundings of a decision at no particular time."""
     return Surroundings(
-        now_ms=0, new_id=lambda: f"id-{next(_numbers)}", jitter_ms=lambda ms: ms, epoch=lease.epoch, policy=POLICY
+        now_ms=0,
+        new_id=lambda: f"id-{next(_numbers)}",
+        between_ms=lambda low, high: (low + high) // 2,
+        epoch=lease.epoch,
+        policy=POLICY,
     )
 
 

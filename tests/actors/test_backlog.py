@@ -96,3 +96,24 @@ def test_settling_what_was_never_taken_changes_nothing() -> None:
     backlog.settle(["7-0"])
     backlog.add([entry(1, "a")])
     assert ids(backlog.take(1)) == ["1-0"]
+
+
+@law(300)
+@given(st.lists(st.sampled_from("aab"), max_size=40), st.integers(1, 9), st.sets(st.integers(0, 8)))
+def test_what_was_begun_and_put_back_is_taken_again_before_all_else_of_its_merchant(
+    merchants: Sequence[str], count: int, settled: set[int]
+) -> None:
+    backlog = Backlog(share=SHARE)
+    backlog.add(entry(number, merchant) for number, merchant in enumerate(merchants))
+    begun = ids(backlog.take(count))
+    done = [one for place, one in enumerate(begun) if place in settled]
+    assert backlog.settle(done) == len(done)
+    backlog.put_back()
+    assert len(backlog) == backlog.in_hand == len(merchants) - len(done)
+    taken: list[int] = []
+    while turn := ids(backlog.take(count)):
+        taken += [int(one.split("-")[0]) for one in turn]
+        backlog.settle(turn)
+    for merchant in set(merchants):
+        mine = [number for number, other in enumerate(merchants) if other == merchant and f"{number}-0" not in done]
+        assert [number for number in taken if merchants[number] == merchant] == mine

@@ -172,7 +172,7 @@ def test_the_world_is_told_after_the_commit_and_the_entries_last() -> None:
             assert office.road.log == [], "nothing is said before it is committed"
             await anyio.sleep(10)
         assert office.road.log == [
-            "publish command of 1-1 on paynode:{psp-sim}:commands",  # what is not due yet is the relay's
+            "publish command of 1-1 on paynode:{psp-sim}:commands:follow-up",  # what is not due yet is the relay's
             "bury 3-1",
             "acknowledge 1-1",
             "acknowledge 2-1",

@@ -11,9 +11,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from paynode.actors.ahead import Feed
 from paynode.actors.command_detour import DetourCommandFeed
 from paynode.actors.detour import DetourFeed, DetourFeeds, PassableRoad
-from paynode.actors.partition import Feed
 from paynode.domain.detour import DueRow, TakenRow
 from paynode.domain.errors import Unavailable
 from paynode.domain.message import DeadLetter, Unreadable

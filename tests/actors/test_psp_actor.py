@@ -306,10 +306,15 @@ INQUIRIES: Mapping[str, tuple[Inquiries, End | None, list[str]]] = {
         inquired(APPROVED),
         ["wait", "ask", "claim again", "send"],
     ),
-    "in doubt at another PSP": (
+    "in doubt at another PSP, and nothing here": (
         Inquiries(attempt=attempt(Outcome.UNKNOWN, psp="other")),
-        inquired(Answer(outcome=Outcome.UNKNOWN, reason="sent_to_another_psp")),
-        [],
+        (None, None, Source.ANSWER),
+        ["wait", "ask"],
+    ),
+    "at another PSP, and declined here": (
+        Inquiries(attempt=attempt(None, psp="other"), found=Answer(outcome=Outcome.DECLINED)),
+        (None, None, Source.ANSWER),
+        ["wait", "ask"],
     ),
     **{
         f"{outcome} already, and {news}": (
@@ -336,6 +341,15 @@ async def check(kind: CommandKind, world: Inquiries, end: End | None, said: list
     assert (concluded.attempt_id, concluded.answer, concluded.source) == end
     assert concluded.command is asked
     assert concluded.evidence_id.startswith("id-")
+
+
+async def test_money_that_moved_at_a_psp_that_has_not_got_it_any_more_is_told_under_the_id_of_its_callback() -> None:
+    asked = command(CommandKind.INQUIRE)
+    concluded = await actor(Inquiries(attempt=attempt(Outcome.APPROVED, psp="other"), found=APPROVED)).perform(asked)
+    assert isinstance(concluded, Conclusion)
+    assert (concluded.attempt_id, concluded.answer, concluded.evidence_id) == (None, APPROVED, asked.ref)
+    later = await actor(Inquiries(attempt=attempt(Outcome.APPROVED, psp="other"), found=IN_DOUBT)).perform(asked)
+    assert isinstance(later, Postponed)
 
 
 @pytest.mark.parametrize(("world", "end", "said"), SUBMITS.values(), ids=SUBMITS.keys())

@@ -24,6 +24,8 @@ ALPHABET: Final[Mapping[str, Fact]] = {
     "charge without amount": charge("ch_1", amount=None),
     "charge without currency": charge("ch_1", currency=None),
     "charge without reference": charge(None),
+    "charge at another PSP": charge("ch_1", psp="other"),
+    "charge of too much at another PSP": charge("ch_3", amount=1001, psp="other"),
     "declined": fact(Outcome.DECLINED, reference="ch_9", amount=1000, currency="EUR"),
     "declined, bare": fact(Outcome.DECLINED),
     "expired": fact(Outcome.EXPIRED, reference="cs_1", amount=1000, currency="EUR"),
@@ -32,6 +34,8 @@ ALPHABET: Final[Mapping[str, Fact]] = {
     "pending without page": fact(Outcome.PENDING, reference="cs_1", amount=1000, currency="EUR"),
     "unknown": fact(Outcome.UNKNOWN, reason="timeout"),
     "unknown again": fact(Outcome.UNKNOWN, reason="timeout"),
+    "declined at another PSP": fact(Outcome.DECLINED, psp="other"),
+    "page at another PSP": fact(Outcome.PENDING, reference="cs_2", page_url=PAGE_A, psp="other"),
     "reversed": fact(Outcome.REVERSED, reference="ch_1", amount=1000, currency="EUR"),
     "absent": fact(Outcome.ABSENT, reason="not_found"),
     "held": fact(Outcome.HELD, reason="fraud_check"),
@@ -49,6 +53,7 @@ _any_fact = st.builds(
     currency=st.sampled_from([None, "EUR", "USD", ""]),
     page_url=st.sampled_from([None, PAGE_A, PAGE_B]),
     source=st.sampled_from(Source),
+    psp=st.sampled_from([None, None, "sim", "other"]),
     psp_at_ms=st.sampled_from([None, 0, 1_700_000_000_000]),
 )
 

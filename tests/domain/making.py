@@ -67,6 +67,7 @@ def fact(
     source: Source = Source.ANSWER,
     reason: str = "",
     psp_at_ms: int | None = None,
+    psp: str | None = None,
 ) -> Fact:
     return Fact(
         event_id=event_id or new_id(),
@@ -80,6 +81,7 @@ def fact(
         page_url=page_url,
         reason=reason,
         psp_at_ms=psp_at_ms,
+        psp=psp,
     )
 
 
@@ -90,14 +92,25 @@ def charge(
     currency: str | None = "EUR",
     about: Payment | None = None,
     event_id: str | None = None,
+    psp: str | None = None,
 ) -> Fact:
-    """The PSP says that it charged; as asked, unless told otherwise."""
-    return fact(Outcome.APPROVED, reference=reference, amount=amount, currency=currency, about=about, event_id=event_id)
+    """The PSP says that it charged; as asked, unless told otherwise. `psp`: which one, None: that has it."""
+    return fact(
+        Outcome.APPROVED,
+        reference=reference,
+        amount=amount,
+        currency=currency,
+        about=about,
+        event_id=event_id,
+        psp=psp,
+    )
 
 
 def around(now_ms: int = 1_700_000_000_000, epoch: int = 7, new_id: Callable[[], str] = new_id) -> Surroundings:
     """Surroundings without chance: pauses are what the policy says."""
-    return Surroundings(now_ms=now_ms, new_id=new_id, jitter_ms=lambda pause: pause, epoch=epoch, policy=POLICY)
+    return Surroundings(
+        now_ms=now_ms, new_id=new_id, between_ms=lambda low, high: (low + high) // 2, epoch=epoch, policy=POLICY
+    )
 
 
 @dataclass

@@ -34,6 +34,12 @@ def expected(  # noqa: C901 - one rule after the other, as the design has them
     is_given_back: bool,
 ) -> Expected:
     """`is_given_back`: it succeeded after it had been given up, and a refund of it is under way."""
+    elsewhere = [fact for fact in facts if fact.psp not in (None, "sim")]
+    moved = {
+        (fact.psp, fact.reference, fact.amount, fact.currency) for fact in elsewhere if fact.outcome.value == "approved"
+    }
+    is_elsewhere = any(fact.outcome.value in ("approved", "reversed") for fact in elsewhere)
+    facts = [fact for fact in facts if fact.psp in (None, "sim")]
     asked, said = payment.money, {fact.outcome.value for fact in facts}
     charges = {(fact.reference, fact.amount, fact.currency) for fact in facts if fact.outcome.value == "approved"}
     right = {one for one in charges if one[0] is not None and one[1:] == (asked.amount, asked.currency)}
@@ -46,7 +52,7 @@ def expected(  # noqa: C901 - one rule after the other, as the design has them
     is_denied = bool(charges) and bool(said & {"declined", "expired"}) and not is_given_back
 
     is_contradicted = charges | taken != right | gone or len(right | gone) > 1 or is_denied
-    if is_contradicted or (is_reversed and is_given_back):
+    if is_elsewhere or is_contradicted or (is_reversed and is_given_back):
         status = "review"  # the evidence contradicts the terms, itself or what we did: people must look
     elif is_booked:
         status = "failed" if is_reversed else "captured"
@@ -65,13 +71,15 @@ def expected(  # noqa: C901 - one rule after the other, as the design has them
     else:
         status = "created" if payment.method.value == "hosted_page" else "processing"
 
+    aside = [(psp, asked.amount) for psp, *rest in moved if rest[0] and rest[1:] == [asked.amount, asked.currency]]
+    surplus = [(f"psp:{psp}:receivable", f"suspense:{psp}", amount) for psp, amount in aside]
     if not is_booked:
-        return Expected(status=status, captured=0, pending=0, postings=[])
+        return Expected(status=status, captured=0, pending=0, postings=surplus)
     fee = min(asked.amount, fixed + int(Fraction(asked.amount * basis_points, 10_000) + Fraction(1, 2)))
     postings = [("psp:sim:receivable", "merchant:pending", asked.amount), ("merchant:pending", "fee_revenue", fee)]
     if is_reversed:
         postings += [(credit, debit, amount) for debit, credit, amount in postings]
-    postings += [("psp:sim:receivable", "suspense:sim", asked.amount)] * max(len(right) - 1, 0)
+    postings += [("psp:sim:receivable", "suspense:sim", asked.amount)] * max(len(right) - 1, 0) + surplus
     return Expected(
         status=status,
         captured=0 if is_reversed and not is_given_back else asked.amount,

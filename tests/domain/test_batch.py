@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from paynode.domain.batch import Batch, Booked, Lease, merge
 from paynode.domain.booking import Effects, MerchantBooks, book
 from paynode.domain.ledger import NO_ENTRIES
 from paynode.domain.message import DeadLetter, Unreadable
 from paynode.domain.money import Money
-from paynode.domain.payment import Fact, Payment
+from paynode.domain.payment import Fact, Payment, Source
 from paynode.domain.psp import Outcome
-from tests.domain.making import FEES, around, charge, fact, new_id, payment
+from paynode.domain.requesting import RequestKind
+from tests.domain.making import FEES, MERCHANT, History, around, charge, fact, new_id, payment, told
 
 ONE, OTHER = Lease(partition=1, epoch=4), Lease(partition=0, epoch=9)
 
@@ -116,6 +119,32 @@ def test_commands_keep_the_order_in_which_they_were_decided() -> None:
     for about in payments:
         writer.tell(about, fact(Outcome.NOT_SENT, about=about))
     assert [command.operation_id for command in writer.merged().commands] == [one.charge.id for one in payments]
+
+
+def streams_of(history: History) -> list[str]:
+    """Where the commands of its last message go."""
+    about = MerchantBooks(merchant_id=MERCHANT, fees=FEES)
+    batch = merge("batch", [Booked(lease=ONE, effects=history.effects[-1], before=about, after=about)])
+    return [command.stream for command in batch.commands]
+
+
+def test_only_new_charges_go_where_new_charges_wait() -> None:
+    assert streams_of(told([fact(Outcome.NOT_SENT)])) == ["paynode:{psp-sim}:commands"], "tried again"
+    asked = told([fact(Outcome.UNKNOWN)])
+    assert streams_of(asked) == ["paynode:{psp-sim}:commands:follow-up"]
+    refund = told([charge()]).ask(RequestKind.REFUND, amount=100)
+    assert streams_of(refund) == ["paynode:{psp-sim}:commands:follow-up"]
+    assert streams_of(refund.happen(Outcome.NOT_SENT)) == ["paynode:{psp-sim}:commands:follow-up"], "again"
+    promised = fact(Outcome.PENDING, source=Source.INQUIRY)
+    assert streams_of(told([promised, promised])) == ["paynode:{psp-sim}:commands:follow-up"], "nothing is new"
+
+
+def test_all_of_a_payment_at_a_till_goes_by_its_own_lane() -> None:
+    till = replace(payment(), is_for_pos=True)
+    for outcome in (Outcome.NOT_SENT, Outcome.UNKNOWN):
+        assert streams_of(told([fact(outcome)], till)) == ["paynode:{psp-sim}:commands:pos"]
+    refund = told([charge()], till).ask(RequestKind.REFUND, amount=100)
+    assert streams_of(refund) == ["paynode:{psp-sim}:commands:pos"]
 
 
 def test_a_dead_letter_changes_no_books() -> None:

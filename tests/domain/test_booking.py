@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paynode.domain.booking import MerchantBooks, book
 from paynode.domain.evidence import is_as_asked
 from paynode.domain.ledger import Entry
 from paynode.domain.money import AMOUNT_MAX, FeePlan, Money
-from paynode.domain.payment import Fact, Method
+from paynode.domain.payment import Fact, Method, Origin
 from paynode.domain.postings import due
+from paynode.domain.psp import Outcome
 from paynode.domain.wallet import Delta, Wallet
 from tests.domain.evidence import ALPHABET, histories, two_tellings
-from tests.domain.making import FEES, LIMITS, MERCHANT, History, payment, told
+from tests.domain.making import FEES, LIMITS, MERCHANT, History, around, fact, payment, told
 from tests.domain.model import expected
 from tests.support.properties import law
 
@@ -96,7 +98,7 @@ def test_the_second_model_agrees(facts: Sequence[Fact], method: Method, amount: 
         doubts_max=LIMITS.doubts_max,
         fixed=fees.fixed,
         basis_points=fees.basis_points,
-        is_given_back=any(effects.made for effects in history.effects),
+        is_given_back=any(one.origin is Origin.LATE_SUCCESS for one in history.payment.operations),
     )
     postings = [entry.posting for entry in of_evidence(history)]
     assert wanted.status == history.payment.status
@@ -144,3 +146,18 @@ def test_a_posting_outside_the_wallet_changes_no_bucket() -> None:
     (fact,) = due(captured, FEES, LIMITS)
     assert Delta.of(fact.postings) == Delta(pending=960)
     assert Delta.of(()) == Delta()
+
+
+def test_a_try_again_comes_at_any_time_up_to_twice_its_pause_and_a_question_near_its_rung() -> None:
+    """Those that failed together must not return together."""
+    not_sent, in_doubt = fact(Outcome.NOT_SENT), fact(Outcome.UNKNOWN)
+    assert (delay_after(not_sent, min), delay_after(not_sent, max)) == (0, 2_000)
+    assert (delay_after(in_doubt, min), delay_after(in_doubt, max)) == (4_000, 6_000)
+
+
+def delay_after(one: Fact, between_ms: Callable[[int, int], int]) -> int:
+    """Milliseconds until the command that it leads to."""
+    books = MerchantBooks(merchant_id=MERCHANT, fees=FEES)
+    _, _, effects = book(books, payment(), one, replace(around(), between_ms=between_ms))
+    [command] = effects.commands
+    return command.delay_ms

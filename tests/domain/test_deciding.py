@@ -181,8 +181,8 @@ def test_there_is_always_somebody_who_asks_while_there_is_doubt(facts: Sequence[
 
 def _is_new_doubt(before: Payment, decision: Decision) -> bool:
     last = decision.payment.facts[-1] if decision.payment is not before else None
-    if last is None:
-        return False
+    if last is None or last.psp is not None:
+        return False  # no news, or another PSP's
     wanted = {
         Outcome.UNKNOWN: OperationState.UNKNOWN,
         Outcome.NOT_SENT: OperationState.NEW,

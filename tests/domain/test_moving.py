@@ -30,7 +30,9 @@ from tests.domain.making import FEES, MERCHANT, PAYMENT, POLICY, History, new_id
 from tests.support.properties import law
 
 CREDIT, DEBIT = OutsideType.WALLET_CREDIT, OutsideType.WALLET_DEBIT
-AROUND = Surroundings(now_ms=1_700_000_000_000, new_id=new_id, jitter_ms=lambda ms: ms, epoch=3, policy=POLICY)
+AROUND = Surroundings(
+    now_ms=1_700_000_000_000, new_id=new_id, between_ms=lambda low, high: (low + high) // 2, epoch=3, policy=POLICY
+)
 
 movements = st.lists(
     st.tuples(st.sampled_from((CREDIT, DEBIT)), st.integers(1, 2000), st.sampled_from(("EUR", "JPY"))), max_size=30

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.partition import partition_of
-from paynode.domain.road import commands_stream, dead_stream, events_stream
+from paynode.domain.road import commands_stream, dead_stream, events_stream, follow_up_lane, lanes
 from tests.support.properties import law
 
 # crc32 of the text, by zlib, then the remainder of 32.
@@ -45,4 +45,5 @@ def test_all_keys_of_a_partition_share_one_hash_tag() -> None:
     assert events_stream(3) == "paynode:{p03}:events"
     assert dead_stream(events_stream(3)) == "paynode:{p03}:dead"
     assert commands_stream("sim") == "paynode:{psp-sim}:commands"
-    assert dead_stream(commands_stream("sim")) == "paynode:{psp-sim}:dead"
+    assert follow_up_lane(commands_stream("sim")) == "paynode:{psp-sim}:commands:follow-up"
+    assert {dead_stream(lane) for lane in lanes(commands_stream("sim"))} == {"paynode:{psp-sim}:dead"}

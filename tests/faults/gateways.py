@@ -52,10 +52,9 @@ class Psp:
 
     seconds: float = 0.1  # so that many end together
     capabilities: Capabilities = CAPABILITIES
-    # What is said to whoever wants to send; charges wait for `gate` before they hear it.
+    # What is said to whoever wants to send.
     turns: list[Turn] = field(default_factory=list)
     retries: list[bool] = field(default_factory=list)
-    gate: anyio.Event | None = None
     sent: list[str] = field(default_factory=list)
 
     def prepare(self, order: PspOrder) -> PspRequest:
@@ -73,8 +72,6 @@ class Psp:
     @asynccontextmanager
     async def turn_to_send(self, order: PspOrder, *, is_retry: bool, is_urgent: bool) -> AsyncIterator[Turn]:
         self.retries.append(is_retry)
-        if self.gate is not None and order.kind is OperationKind.SALE:
-            await self.gate.wait()
         yield self.turns.pop(0) if self.turns else Turn()
 
     @asynccontextmanager

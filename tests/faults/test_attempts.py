@@ -71,6 +71,14 @@ async def issue(owner: Session, kind: CommandKind) -> GatewayCommand:
     return GatewayCommand(ref=str(row["id"]), kind=kind, order=ORDER)
 
 
+async def booked(owner: Session, **changes: object) -> None:
+    """The operation as it stands in the books."""
+    about = {"payment_id": ORDER.payment_id, "merchant_id": ORDER.merchant_id}
+    await rows.insert(owner, "merchants", rows.merchant(id=ORDER.merchant_id))
+    await rows.insert(owner, "payments", rows.payment(id=ORDER.payment_id, merchant_id=ORDER.merchant_id))
+    await rows.insert(owner, "operations", rows.operation(id=ORDER.operation_id, **about, **changes))
+
+
 def claim_of(command: GatewayCommand) -> Claim:
     return Claim(attempt_id=rows.new_id(), command=command, request=REQUEST)
 
@@ -207,11 +215,8 @@ async def test_nothing_is_sent_again_for_an_operation_that_is_decided(
     owner: Session, gateways: Pool, state: str, may: bool
 ) -> None:
     """A callback has come between the question and this."""
-    merchant, attempts = rows.merchant(id=ORDER.merchant_id), attempts_of(gateways)
-    await rows.insert(owner, "merchants", merchant)
-    about = {"payment_id": ORDER.payment_id, "merchant_id": ORDER.merchant_id}
-    await rows.insert(owner, "payments", rows.payment(id=ORDER.payment_id, merchant_id=ORDER.merchant_id))
-    await rows.insert(owner, "operations", rows.operation(id=ORDER.operation_id, state=state, **about))
+    attempts = attempts_of(gateways)
+    await booked(owner, state=state)
     attempt_id = await concluded(owner, attempts, IN_DOUBT)
     assert await attempts.claim_resend(attempt_id, idempotent_for_s=60) is may
 
@@ -257,6 +262,16 @@ async def test_a_late_delivery_cannot_claim_while_its_command_is_being_concluded
         await anyio.sleep(0.3)
         assert claims == [], "it waits for the other's end"
     assert claims == [False]
+
+
+@pytest.mark.parametrize(("psp", "may"), [("sim", True), ("backup", False)])
+async def test_nothing_is_sent_to_a_psp_from_which_the_charge_has_gone_on(
+    owner: Session, gateways: Pool, psp: str, may: bool
+) -> None:
+    """Whatever command is left of it: it would be charged at one PSP, and booked and given back at another."""
+    attempts = attempts_of(gateways)
+    await booked(owner, psp=psp)
+    assert await attempts.claim([claim_of(await issue(owner, CommandKind.SUBMIT))]) == [may]
 
 
 UNSTORABLE = {

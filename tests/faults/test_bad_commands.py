@@ -114,6 +114,26 @@ async def test_a_command_that_may_have_been_sent_is_not_buried_but_in_doubt(
     assert await owner.fetchval("SELECT outcome FROM psp_attempts") == "unknown"
 
 
+async def test_a_question_about_what_was_promised_is_a_dead_letter_and_not_forgotten(
+    owner: Session, settings: Settings, redis_url: str, road: Redis
+) -> None:
+    """Its end would be nobody's news: the callback may be lost, and a refund under way keeps its hold."""
+    command = await issue(owner, "good", kind="psp.inquire")
+    await owner.execute(
+        """INSERT INTO psp_attempts
+        (id, operation_id, payment_id, psp, path, request, gateway, send_by, deadline_at, outcome, concluded_at)
+        SELECT gen_random_uuid(), operation_id, payment_id, 'sim', '/', '', 'dead', now() - interval '2 s',
+            now() - interval '1 s', 'pending', now()
+        FROM outbox WHERE id = $1""",
+        command,
+    )
+    await owner.execute("INSERT INTO suspects VALUES ($1, $2, 3)", COMMANDS, command)
+    await deliver_to_the_dead(road, [command], times=3)
+    async with gateway(settings, redis_url, Psp(), reclaim_idle_ms=50):
+        await wait_until(lambda: is_over(owner, command), "the command has ended")
+    assert await are_dead(owner, 1)
+
+
 async def test_a_command_that_kills_every_gateway_is_a_dead_letter_and_its_neighbours_are_paid(
     bare: Installation, owner: Session, road: Redis
 ) -> None:

@@ -10,23 +10,21 @@ from itertools import count
 import anyio
 from anyio.lowlevel import checkpoint
 
+from paynode.actors.ahead import Bounds
 from paynode.actors.committer import Committer
-from paynode.actors.partition import Bounds, PartitionConsumer, Surrounds
-from paynode.app.parts import backoff_of, jitter_ms, new_id, now_ms, policy_of
+from paynode.actors.partition import PartitionConsumer, Surrounds
+from paynode.app.parts import backoff_of, new_id, now_ms, policy_of
 from paynode.config import Settings
 from paynode.domain.batch import Batch, Lease
-from paynode.domain.booking import MerchantBooks, Surroundings
-from paynode.domain.message import Message, Unreadable
-from paynode.domain.money import FeePlan
-from paynode.domain.payment import Fact, Payment, Source
-from paynode.domain.psp import Outcome
-from paynode.domain.publishing import Verdict
+from paynode.domain.booking import Surroundings
 from paynode.domain.road import Entry, events_stream
 from paynode.observability.observers import Observer
+from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
 from paynode.streams.client import Redis, commands_client
 from paynode.streams.partition_feed import RedisFeeds
 from paynode.streams.publisher import RedisPublisher
+from tests.actors.bystanders import Nobody, Shelf
 
 LEASE = Lease(partition=7, epoch=1)
 STREAM = events_stream(LEASE.partition)
@@ -67,53 +65,6 @@ class Endless:
         raise AssertionError("nothing is ever committed")
 
 
-class Shelf:
-    """Knows every row, and no payment: each message is buried, which is as much to commit as any."""
-
-    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]:
-        return {ref: _message(ref) for ref in refs}
-
-    async def verdicts(self, event_ids: Sequence[str]) -> Mapping[str, Verdict]:
-        return {}
-
-    async def payments(self, payment_ids: Sequence[str]) -> Mapping[str, Payment]:
-        return {}
-
-    async def books(self, merchant_ids: Sequence[str]) -> Mapping[str, MerchantBooks]:
-        fees = FeePlan(fixed=0, basis_points=0)
-        return {merchant_id: MerchantBooks(merchant_id=merchant_id, fees=fees) for merchant_id in merchant_ids}
-
-
-def _message(ref: str) -> Message:
-    fact = Fact(event_id=ref, payment_id=ref, operation_id=ref, outcome=Outcome.UNKNOWN, source=Source.ANSWER)
-    return Message(ref=ref, merchant_id=ref, content=fact)
-
-
-class Nobody:
-    """Outside publishers and suspects, of which there are none."""
-
-    async def read(self, fields: Mapping[str, str], partition: int) -> Message | Unreadable:
-        raise AssertionError("nothing comes from outside")
-
-    async def tell(self, verdicts: Sequence[Verdict]) -> None:
-        raise AssertionError("nobody is told")
-
-    async def count(self, stream: str, entry: str) -> int:
-        raise AssertionError("nobody is suspected")
-
-    async def uncount(self, stream: str, entry: str) -> None:
-        raise AssertionError("nobody is suspected")
-
-    async def is_waiting(self, ref: str, stream: str) -> bool:
-        raise AssertionError("nobody is suspected")
-
-    async def tries(self, stream: str, entry: str) -> int:
-        raise AssertionError("nobody is suspected")
-
-    async def acquit(self, lease: Lease, stream: str) -> None:
-        raise AssertionError("nobody is suspected")
-
-
 class StandsStill:
     """Books of a database that does not answer."""
 
@@ -133,7 +84,13 @@ async def test_what_is_read_ahead_of_a_committer_that_stands_still_is_bounded(
             yield feed
 
     def around(lease: Lease) -> Surroundings:
-        return Surroundings(now_ms=now_ms(), new_id=new_id, jitter_ms=jitter_ms, epoch=lease.epoch, policy=policy)
+        return Surroundings(
+            now_ms=now_ms(),
+            new_id=new_id,
+            between_ms=lambda low, high: (low + high) // 2,
+            epoch=lease.epoch,
+            policy=policy,
+        )
 
     async with commands_client(at(settings, redis_url)) as commands, anyio.create_task_group() as group:
         committer = Committer(
@@ -155,6 +112,7 @@ async def test_what_is_read_ahead_of_a_committer_that_stands_still_is_bounded(
             around=around,
             observer=observer,
             bounds=Bounds(turn=1000, share=100, ahead=AHEAD, mailbox=2000, attempts=3),
+            precedence=Precedence(patience_s=0.05),
         )
         consumer = PartitionConsumer(parts, [committer], new_backoff=lambda: backoff_of(settings))
         group.start_soon(committer.run)

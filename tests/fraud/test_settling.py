@@ -9,64 +9,40 @@ import asyncpg
 import orjson
 import pytest
 
-from paynode.actors.screening import late_rejection
 from paynode.config import Settings
 from paynode.domain.evidence import TOO_LATE
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.partition import partition_of
 from paynode.domain.payment import Source
 from paynode.domain.psp import Outcome
-from paynode.domain.requesting import RequestKind
 from paynode.domain.road import commands_stream, events_stream
-from paynode.domain.screening import Allowance, Judgement, Opinion, Question, Screened, Settled, Verdict
-from paynode.storage.bodies import decode_fact, decode_request
+from paynode.domain.screening import Judgement, Opinion, Question, Screened, Settled, Verdict
+from paynode.storage.bodies import decode_fact
 from paynode.storage.postgres import Role, Session, pool, session
 from paynode.storage.screening import PgScreenings
-from tests.fraud.conftest import DEADLINE_S, PARTITIONS, SALT, charge, question
-from tests.storage import rows
-
-PASS, REJECT, REVIEW = (
-    Judgement(opinion=opinion, reason="velocity") for opinion in (Opinion.PASS, Opinion.REJECT, Opinion.REVIEW)
+from tests.fraud.conftest import (
+    ATTEMPT,
+    DEADLINE_S,
+    NOTHING_PASSES,
+    PARTITIONS,
+    PASS,
+    REJECT,
+    REVIEW,
+    SALT,
+    audited,
+    bypassed,
+    charge,
+    held,
+    outbox,
+    settle,
 )
-ALL_PASSES, NOTHING_PASSES = Allowance(payment_max=10**9, hour_max=10**9), Allowance(payment_max=0, hour_max=0)
-
-
-async def bypassed(screenings: PgScreenings, owner: Session) -> Question:
-    asked = await charge(owner)
-    await screenings.bypass(asked, "timeout", ALL_PASSES)
-    return asked
-
-
-async def held(screenings: PgScreenings, owner: Session) -> Question:
-    asked = await charge(owner)
-    await screenings.bypass(asked, "timeout", NOTHING_PASSES)
-    return asked
-
-
-async def settle(
-    screenings: PgScreenings, asked: Question, judgement: Judgement, *, gives_back: bool = False
-) -> Settled:
-    return await screenings.settle(
-        asked,
-        judgement,
-        command_id=rows.new_id(),
-        marker=late_rejection(asked, event_id=rows.new_id()),
-        giving_back_id=rows.new_id() if gives_back else None,
-    )
+from tests.storage import rows
 
 
 async def verdict(screenings: PgScreenings, asked: Question) -> Verdict:
     screened = (await screenings.find(asked.operation_id, asked.payment_id)).screened
     assert screened is not None
     return screened.verdict
-
-
-async def outbox(owner: Session) -> list[asyncpg.Record]:
-    return list(await owner.fetch("SELECT *, id::text AS id FROM outbox"))
-
-
-async def audited(owner: Session) -> list[tuple[str, str]]:
-    return [(row["actor"], row["action"]) for row in await owner.fetch("SELECT actor, action FROM audit_log")]
 
 
 @pytest.mark.parametrize(
@@ -122,62 +98,6 @@ async def test_a_charge_that_should_not_have_been_sent_is_marked_and_people_are_
     assert await audited(owner) == [("fraud-check", "screening.marked")]
 
 
-@pytest.mark.parametrize(
-    ("captured", "back"), [(1000, RequestKind.REFUND), (400, RequestKind.REFUND), (0, RequestKind.VOID)]
-)
-async def test_where_it_is_wanted_the_money_is_asked_back_too(
-    screenings: PgScreenings, owner: Session, captured: int, back: RequestKind
-) -> None:
-    asked = await bypassed(screenings, owner)
-    await owner.execute("UPDATE operations SET state = 'approved'")
-    await owner.execute("UPDATE payments SET amount_authorized = 1000, amount_captured = $1", captured)
-    assert await settle(screenings, asked, REJECT, gives_back=True) is Settled.MARKED
-    evidence, request = sorted(await outbox(owner), key=lambda row: str(row["type"]), reverse=True)
-    assert (evidence["type"], request["type"]) == ("psp.evidence", "payment.request")
-    assert request["stream"] == evidence["stream"]
-    decoded = decode_request(request["body"])
-    assert (decoded.id, decoded.payment_id) == (request["id"], asked.payment_id)
-    assert (decoded.kind, decoded.amount) == (back, None)
-    [kept] = await owner.fetch("SELECT id::text AS id, kind, decided_at FROM requests")
-    assert tuple(kept) == (request["id"], back, None)
-
-
-@pytest.mark.parametrize(
-    "undecided",
-    [
-        "UPDATE operations SET state = 'new'",
-        "UPDATE operations SET state = 'pending'",
-        "UPDATE operations SET state = 'unknown'",
-        """INSERT INTO operations (id, payment_id, merchant_id, kind, amount, currency, psp, request, state)
-        SELECT gen_random_uuid(), payment_id, merchant_id, 'capture', 1, currency, psp, '{}', 'pending'
-        FROM operations""",
-        """INSERT INTO requests (id, payment_id, merchant_id, kind)
-        SELECT gen_random_uuid(), payment_id, merchant_id, 'capture' FROM operations""",
-        "UPDATE payments SET reverse_at = now()",
-    ],
-)
-async def test_how_it_is_given_back_waits_until_that_can_be_said(
-    screenings: PgScreenings, owner: Session, undecided: str
-) -> None:
-    asked, later = await bypassed(screenings, owner), question()
-    await screenings.bypass(later, "timeout", ALL_PASSES)
-    await owner.execute("UPDATE operations SET state = 'approved'")
-    await owner.execute("UPDATE payments SET amount_authorized = 1000, amount_captured = 1000")
-    await owner.execute(undecided)
-    assert await settle(screenings, asked, REJECT, gives_back=True) is Settled.DEFERRED
-    assert (await outbox(owner), await audited(owner)) == ([], [])
-    assert [one.question for one in await screenings.owed(10)] == [later, asked], "it comes last, and comes again"
-
-    assert await settle(screenings, asked, REJECT) is Settled.MARKED, "to mark it, nothing need be known"
-
-
-async def test_of_what_came_to_nothing_nothing_is_asked_back(screenings: PgScreenings, owner: Session) -> None:
-    asked = await bypassed(screenings, owner)
-    await owner.execute("UPDATE operations SET state = 'declined'")
-    assert await settle(screenings, asked, REJECT, gives_back=True) is Settled.MARKED
-    assert [row["type"] for row in await outbox(owner)] == ["psp.evidence"]
-
-
 async def test_a_charge_that_the_check_wants_looked_at_is_brought_before_people_only(
     screenings: PgScreenings, owner: Session
 ) -> None:
@@ -213,13 +133,7 @@ async def test_a_charge_that_nobody_wants_any_more_is_not_let_go(
     elif why != "operation":
         await owner.execute("UPDATE payments SET reverse_at = now(), reversed_at = now()")
     if why == "an attempt":
-        await owner.execute(
-            """INSERT INTO psp_attempts (
-                id, operation_id, payment_id, psp, path, request, gateway, send_by, deadline_at
-            ) VALUES (gen_random_uuid(), $1, $2, 'sim', '', '', 'g', now(), now() + interval '1 second')""",
-            asked.operation_id,
-            asked.payment_id,
-        )
+        await owner.execute(ATTEMPT, asked.operation_id, asked.payment_id)
     await screenings.bypass(asked, "timeout", NOTHING_PASSES)
     if is_by_person:
         settled = await screenings.decide(

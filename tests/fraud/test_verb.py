@@ -7,8 +7,7 @@ from paynode.domain.ids import PAYMENT, public
 from paynode.domain.screening import Allowance, Judgement, Opinion, Screened, Verdict
 from paynode.storage.postgres import Session
 from paynode.storage.screening import PgScreenings
-from tests.fraud.conftest import charge
-from tests.fraud.test_settling import settle
+from tests.fraud.conftest import charge, settle
 from tests.support.verbs import paynode
 
 

@@ -18,6 +18,7 @@ from paynode.config import Settings
 from paynode.domain import ids
 from paynode.domain.errors import Unavailable
 from paynode.domain.money import FeePlan
+from paynode.domain.payment import OperationKind
 from paynode.domain.psp import Answer, Callback, Capabilities, Outcome
 from paynode.domain.road import Change, Pointer
 from paynode.http.admin import Readiness
@@ -98,7 +99,9 @@ def verify(headers: Mapping[str, str], raw: bytes) -> Callback:
         answer = Answer(
             outcome=Outcome(said["outcome"]), reference="ch_1", amount=said["amount"], currency=said["currency"]
         )
-        return Callback(event_id=said["id"], our_reference=said["reference"], answer=answer)
+        return Callback(
+            event_id=said["id"], our_reference=said["reference"], answer=answer, kinds=frozenset(OperationKind)
+        )
     except (ValueError, KeyError) as error:
         raise Refused("malformed") from error
 

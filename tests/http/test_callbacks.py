@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -10,11 +11,13 @@ import orjson
 import pytest
 
 from paynode.domain.partition import partition_of
-from paynode.domain.payment import Source
-from paynode.domain.psp import Outcome
+from paynode.domain.payment import OperationKind, Source
+from paynode.domain.psp import Callback, Outcome
 from paynode.domain.road import Pointer, events_stream
 from paynode.http.callbacks import Verifier
 from paynode.storage.bodies import decode_fact
+from paynode.storage.callbacks import PgCallbacks
+from paynode.storage.postgres import Role, pool
 from tests.http.house import House, Refused, running, verify
 from tests.support.waiting import wait_until
 
@@ -84,17 +87,54 @@ async def test_a_psp_may_speak_of_its_own_operations_only(house: House) -> None:
     assert await evidence(house) == []
 
 
+@pytest.mark.parametrize("is_binding", [True, False])
+async def test_an_event_is_about_no_operation_of_another_kind(house: House, is_binding: bool) -> None:
+    """A refund that names a sale would capture it: it is kept, and finds nothing later either."""
+
+    def kind_of(kind: OperationKind) -> Verifier:
+        def read(headers: Mapping[str, str], raw: bytes) -> Callback:
+            return replace(verify(headers, raw), kinds=frozenset({kind}))
+
+        return Verifier(verify=read, refused=Refused, is_binding=is_binding)
+
+    content = await told_of(house)
+    async with running(house.settings, verifiers={"sim": kind_of(OperationKind.REFUND)}) as wary:
+        assert (await wary.tell(content)).status == 200
+    asked = "SELECT count(*) FROM outbox WHERE type IN ('psp.evidence', 'psp.inquire')"
+    assert (await house.owner.fetchval(asked), await house.owner.fetchval("SELECT payment_id FROM inbox")) == (0, None)
+    async with pool(house.settings, Role.GATEWAY, application_name="test", size=1) as scheduler:
+        [aside] = await PgCallbacks(scheduler).take_aside(1, look_for_s=60.0, look_max_s=60.0)
+    assert aside.operated is None
+    async with running(house.settings, verifiers={"sim": kind_of(OperationKind.SALE)}) as open_to_it:
+        await open_to_it.tell(content | {"id": "evt_2"})
+    assert await house.owner.fetchval(asked) == 1
+
+
 async def test_a_badly_signed_callback_is_refused_and_not_kept(house: House) -> None:
     reply = await house.tell(await told_of(house), signature="00")
     assert (reply.status, reply.code) == (401, "callback_signature_invalid")
     assert await house.count("inbox") == 0
 
 
-@pytest.mark.parametrize("change", [{"outcome": "perhaps"}, {"reference": "a\0b"}, {"id": "evt\0"}])
+@pytest.mark.parametrize("change", [{"outcome": "perhaps"}, {"reference": "a\0b"}, {"id": "evt\0"}, {"amount": 2**63}])
 async def test_a_signed_callback_that_makes_no_sense_is_refused(house: House, change: dict[str, str]) -> None:
     reply = await house.tell(await told_of(house) | change)
     assert (reply.status, reply.code) == (400, "callback_malformed")
     assert await house.count("inbox") == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"psp_at_ms": 2**62 * 1000}, {"amount": -(2**63) - 1}, {"reference": "\ud800"}, {"reason": "x" * 10_000}]
+)
+async def test_a_claim_that_no_row_can_hold_is_refused_however_it_was_read(house: House, change: Any) -> None:
+    def careless(headers: Mapping[str, str], raw: bytes) -> Callback:
+        said = verify(headers, raw)
+        return replace(said, answer=replace(said.answer, **change))
+
+    async with running(house.settings, verifiers={"sim": Verifier(verify=careless, refused=Refused)}) as open_to_all:
+        reply = await open_to_all.tell(await told_of(open_to_all))
+        assert (reply.status, reply.code) == (400, "callback_malformed")
+        assert await open_to_all.count("inbox") == 0
 
 
 async def test_an_unknown_psp_is_not_found(house: House) -> None:
@@ -133,7 +173,8 @@ async def test_what_a_psp_claims_without_signing_it_is_asked_for_and_not_believe
                 tasks.start_soon(wary.tell, content)
         assert await evidence(house) == []
         [row] = await house.owner.fetch("SELECT *, body::text AS text FROM outbox WHERE type = 'psp.inquire'")
-        assert (row["stream"], str(row["operation_id"])) == ("paynode:{psp-sim}:commands", content["reference"])
+        assert row["stream"] == "paynode:{psp-sim}:commands:follow-up"
+        assert str(row["operation_id"]) == content["reference"]
         assert command is not None
         assert row["text"] == command["text"], "the gateway is asked as it was ordered"
         assert await house.owner.fetchval("SELECT payment_id FROM inbox") == row["payment_id"]
@@ -149,3 +190,8 @@ async def test_a_callback_about_a_payment_at_a_till_goes_by_the_lane_that_is_rea
     assert (await house.tell(content)).status == 200
     (row,) = await evidence(house)
     assert row["stream"].endswith(":events:pos")
+    wary_of = {"sim": Verifier(verify=verify, refused=Refused, is_binding=False)}
+    async with running(house.settings, verifiers=wary_of) as wary:
+        await wary.tell(content | {"id": "evt_2"})
+    asked = await house.owner.fetchval("SELECT stream FROM outbox WHERE type = 'psp.inquire'")
+    assert asked == "paynode:{psp-sim}:commands:pos"

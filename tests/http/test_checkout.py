@@ -10,13 +10,15 @@ import anyio
 import pytest
 from uuid_utils import uuid7
 
+from paynode.config import Settings
 from paynode.domain import ids
 from paynode.domain.money import Money
 from paynode.domain.payment import Method, Status
 from paynode.domain.reading import PaymentView
 from paynode.http.checkout import shop_url
 from paynode.storage.bodies import decode_order
-from tests.http.house import House, Reply, by_token, hosted
+from tests.http.house import House, Reply, by_token, hosted, running
+from tests.http.test_shedding import with_overload
 from tests.support.waiting import wait_until
 
 PAGE = "https://psp.example/p/1"
@@ -133,7 +135,7 @@ async def test_without_a_callback_the_psp_is_asked_once_however_often_the_custom
             tasks.start_soon(house.get, f"/checkout/{payment}/return")
     rows = await house.owner.fetch("SELECT *, body::text AS text FROM outbox WHERE type = 'psp.inquire'")
     assert 1 <= len(rows) <= 2, "a ten-second bucket may have ended among the five"
-    assert rows[0]["stream"] == "paynode:{psp-sim}:commands"
+    assert rows[0]["stream"] == "paynode:{psp-sim}:commands:follow-up"
     assert decode_order(rows[0]["text"]).payment_id == ids.parse("pay", payment)
     await wait_until(lambda: len(house.recorder.published) == len(rows), "the inquiry is published")
     reply = await house.get(f"/checkout/{payment}/return")
@@ -146,6 +148,36 @@ async def test_no_reload_uses_up_the_questions_about_what_is_in_doubt(house: Hou
     await house.owner.execute("UPDATE operations SET state = $1", state)
     assert await house.neighbours.callbacks.ask_inquiry(str(ids.parse("pay", payment)), now_s=1.0) is None
     assert await house.owner.fetchval("SELECT count(*) FROM outbox WHERE type = 'psp.inquire'") == 0
+
+
+async def test_one_customer_waits_for_one_payment(house: House) -> None:
+    payment = await _payment(house)
+    await house.become(payment, "requires_action", page_url=PAGE)
+    uuid = ids.parse("pay", payment)
+    assert uuid is not None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.get, f"/checkout/{payment}/return")
+        await wait_until(lambda: bool(house.ingress.waiters.is_watched(uuid)), "one waits")
+        for _ in range(3):
+            reply = await house.get(f"/checkout/{payment}/return")
+            assert (reply.status, reply.headers["Location"].endswith("status=requires_action#top")) == (303, True)
+        assert house.ingress.waiters.is_watched(uuid), "nobody else has waited so long"
+        house.ingress.waiters.stop()
+
+
+async def test_customers_leave_places_to_what_a_key_asks_for(settings: Settings) -> None:
+    """Whoever has a link needs no key: ten places, of which customers who wait may fill seven."""
+    async with running(with_overload(settings, requests_max=10)) as house:
+        payments = [await _payment(house) for _ in range(8)]
+        async with anyio.create_task_group() as tasks:
+            for payment in payments[:7]:
+                tasks.start_soon(house.get, f"/checkout/{payment}/return")
+            await wait_until(lambda: house.ingress.gate.under_way == 7, "they wait")
+            for path in ("", "/return"):
+                assert (await house.get(f"/checkout/{payments[7]}{path}")).status == 503
+            void = await house.request("POST", "/v1/payments/pay_x/void", headers={"Idempotency-Key": "k"})
+            assert void.code == "not_found"
+            house.ingress.waiters.stop()
 
 
 async def _payment(house: House) -> str:

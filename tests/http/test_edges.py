@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections.abc import Sequence
 
 import orjson
 import pytest
@@ -165,7 +166,7 @@ async def test_what_is_not_there_is_a_problem_too(
 
 async def test_a_database_that_is_away_is_a_503_that_tells_when_to_try_again(house: House) -> None:
     class Away:
-        async def merchant_of(self, api_key: str) -> None:
+        async def merchants_of(self, api_keys: Sequence[str]) -> Sequence[None]:
             raise Unavailable("postgres at 10.0.0.7")
 
     async with running(house.settings, keys=Away()) as away:
@@ -176,7 +177,7 @@ async def test_a_database_that_is_away_is_a_503_that_tells_when_to_try_again(hou
 
 async def test_a_flaw_of_ours_is_a_500_without_its_words(house: House) -> None:
     class Flawed:
-        async def merchant_of(self, api_key: str) -> None:
+        async def merchants_of(self, api_keys: Sequence[str]) -> Sequence[None]:
             raise ValueError("s3cret")
 
     async with running(house.settings, keys=Flawed()) as flawed:

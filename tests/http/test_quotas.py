@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paynode.http import rate_fields
-from paynode.http.quotas import Quotas, Standing
+from paynode.http.quotas import Quotas, Standing, Waits
 from paynode.http.work import Work
 
 
@@ -91,6 +91,18 @@ def test_the_memory_is_bounded_and_the_bucket_not_used_for_longest_goes_first() 
         assert took(buckets, "steady").remaining == 999 - number, "it is of use all the time, and never forgotten"
         assert len(buckets) <= 10
     assert took(buckets, "merchant-0").remaining == 999
+
+
+def test_of_each_merchant_and_class_only_so_many_wait_and_nobody_is_remembered_who_does_not() -> None:
+    waits = Waits({Work.CHECKOUT: 2, Work.POS: 1})
+    assert [waits.begin("m", Work.CHECKOUT) for _ in range(3)] == [True, True, False]
+    assert waits.begin("m", Work.POS), "another class"
+    assert waits.begin("other", Work.CHECKOUT), "another merchant"
+    waits.end("m", Work.CHECKOUT)
+    assert [waits.begin("m", Work.CHECKOUT) for _ in range(2)] == [True, False]
+    for merchant, work in (("m", Work.CHECKOUT), ("m", Work.CHECKOUT), ("m", Work.POS), ("other", Work.CHECKOUT)):
+        waits.end(merchant, work)
+    assert len(waits) == 0
 
 
 @given(pauses=st.lists(st.floats(min_value=0, max_value=3), min_size=1, max_size=200), quota=st.integers(1, 50))

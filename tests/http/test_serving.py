@@ -117,9 +117,9 @@ async def test_a_request_under_way_is_committed_and_answered_although_everything
             return await super().accept(group)
 
     class Anybody:
-        async def merchant_of(self, api_key: str) -> MerchantKey:
-            asked.append(api_key)
-            return MerchantKey(merchant_id=str(uuid7()), psps=("sim",))
+        async def merchants_of(self, api_keys: Sequence[str]) -> Sequence[MerchantKey]:
+            asked.extend(api_keys)
+            return [MerchantKey(merchant_id=str(uuid7()), psps=("sim",)) for _ in api_keys]
 
     async with running(settings) as house, AsyncExitStack() as stack:
         ingress = make_ingress(settings, replace(house.neighbours, keys=Anybody(), accepting=Slow()))

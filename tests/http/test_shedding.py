@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -11,10 +13,12 @@ import pytest
 from uuid_utils import uuid7
 
 from paynode.config import Settings
+from paynode.http.glance import Begun
 from paynode.http.problem import Problem
 from paynode.http.shedding import SHARE_OF_PLACES, Gate
 from paynode.http.work import ORDER, Work
-from tests.http.house import House, Reply, Told, by_token, running
+from tests.http import raw
+from tests.http.house import House, Reply, Told, by_token, new_merchant, running
 from tests.support.waiting import wait_until
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
@@ -56,8 +60,8 @@ async def test_who_waits_fills_the_places_of_his_own_class_and_no_others(
 ) -> None:
     """Ten places. Checkouts that wait for a result which nobody brings may fill seven of them."""
     async with running(with_overload(settings, requests_max=10)) as house, anyio.create_task_group() as tasks:
-        for _ in range(waiting):
-            tasks.start_soon(lambda: house.pay(prefer="wait=30"))
+        for _ in range(waiting):  # each for itself: of one merchant fewer may wait
+            tasks.start_soon(_wait_long, await _another(house))
         await wait_until(lambda: has_payments(house, waiting), "they wait")
         replies = await one_of_each(house)
         assert shed(replies) == [*ORDER[:refused]]
@@ -93,6 +97,167 @@ async def test_a_checkout_that_says_it_waits_is_no_point_of_sale(settings: Setti
         assert house.told.sheds == [("checkout", "places")]
         assert await house.count("payments") == 0
         house.ingress.gate.under_way = 0
+
+
+async def test_one_merchant_that_waits_leaves_places_to_the_others(settings: Settings) -> None:
+    """Seven places for checkouts, of which one merchant may wait on a quarter, which is one."""
+    async with running(with_overload(settings, requests_max=10)) as house, anyio.create_task_group() as tasks:
+        tasks.start_soon(_wait_long, house)
+        await wait_until(lambda: has_payments(house, 1), "the first waits")
+        body = by_token()
+        for _ in range(8):
+            reply = await house.pay(body, key="second", prefer="wait=30")
+            assert (reply.status, reply.json["status"], reply.headers["Retry-After"]) == (202, "processing", "1")
+            assert "Preference-Applied" not in reply.headers
+        await house.become(reply.json["id"], "captured")
+        last = await house.pay(body, key="second", prefer="wait=30")
+        assert (last.status, last.json["status"], last.json["id"]) == (201, "captured", reply.json["id"])
+        tasks.start_soon(_wait_long, await _another(house))
+        await wait_until(lambda: len(house.ingress.gate.waits) == 2, "another merchant's wait is honoured")
+        assert house.told.sheds == []
+        house.ingress.waiters.stop()
+    assert len(house.ingress.gate.waits) == 0
+
+
+async def test_a_till_too_many_of_one_merchant_is_told_to_come_again_and_the_next_is_served(settings: Settings) -> None:
+    """It is never answered before it is known, and what it cannot wait for must not be made."""
+    till = by_token(on_timeout="reverse")
+    async with running(with_overload(settings, requests_max=5)) as house, anyio.create_task_group() as tasks:
+        tasks.start_soon(_wait_long, house, by_token(on_timeout="reverse"))
+        await wait_until(lambda: has_payments(house, 1), "the first waits")
+        refused = await house.pay(till, key="k", prefer="wait=30")
+        assert (refused.status, refused.code, refused.headers["Retry-After"]) == (429, "rate_limited", "1")
+        assert fields(refused)["RateLimit-Policy"] == ("waiting", {"q": 1, "qu": "concurrent-requests"})
+        assert house.told.sheds == [("pos", "rate")]
+        assert await house.count("payments") == await house.count("idempotency_keys") == 1
+        await house.become(await house.only_payment(), "declined")
+        await wait_until(lambda: house.ingress.gate.under_way == 0, "the first is answered")
+        tasks.start_soon(_wait_long, house, till)
+        await wait_until(lambda: len(house.ingress.gate.waits) == 1, "its place is the next one's")
+        tasks.cancel_scope.cancel()
+
+
+async def _wait_long(house: House, body: Any = None) -> None:
+    await house.pay(body, prefer="wait=30")
+
+
+async def _another(house: House) -> House:
+    """The same house to another merchant."""
+    return replace(house, merchant=await new_merchant(house.owner))
+
+
+# -- by the first bytes -----------------------------------------------------------------------------------------------
+
+
+async def test_a_refusal_by_the_first_bytes_says_what_the_long_one_does(settings: Settings) -> None:
+    async with running(with_overload(settings, requests_max=1)) as house:
+        house.ingress.gate.under_way = 1
+        long, short = raw.with_header(raw.request(house), "Connection: close"), raw.request(house)
+        replies = {sent: await raw.exchange(house, sent) for sent in (long, short)}
+        assert [(reply.status, reply.code) for reply in replies.values()] == [(503, "overloaded")] * 2
+        for reply in replies.values():
+            assert reply.headers["Request-Id"] == reply.json["request_id"]
+        ours = {"Request-Id", "Content-Length"}
+        for name in replies[short].headers.keys() - ours:
+            assert replies[short].headers[name] == replies[long].headers[name]
+        assert replies[long].headers.keys() - replies[short].headers.keys() == {"Connection", "Date", "traceparent"}
+        assert house.told.sheds == [("checkout", "places")] * 2
+        told = house.told.answered_with[-1]
+        assert (told["route"], told["method"], told["status"]) == ("/v1/payments", "POST", 503)
+        assert told["facts"] == {"code": "overloaded", "request_id": replies[short].headers["Request-Id"]}
+        house.ingress.gate.under_way = 0
+
+
+async def test_a_connection_lives_on_after_a_refusal_and_its_next_request_is_served(settings: Settings) -> None:
+    async with running(with_overload(settings, requests_max=1)) as house, raw.connected(house) as (reader, writer):
+        house.ingress.gate.under_way = 1
+        sent = raw.request(house)
+        for _ in range(3):  # the body comes apart from the head, as many clients send it
+            writer.write(sent[:-5])
+            assert (await raw.answer(reader)).status == 503
+            writer.write(sent[-5:])
+        await wait_until(lambda: len(house.told.sheds) == 3, "each was refused")
+        house.ingress.gate.under_way = 0
+        get = f"GET /v1/wallets HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {house.merchant.api_key}\r\n\r\n"
+        writer.write(get.encode())
+        assert (await raw.answer(reader)).status == 200
+        assert house.served.door.open == 1
+        assert await house.count("payments") == 0
+
+
+class Unread(asyncio.Transport):
+    """Keeps what is written, as that of a client does who reads nothing."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("192.0.2.1", 1)})
+        self.kept = 0
+        self.is_cut_off = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.kept += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.kept
+
+    def abort(self) -> None:
+        self.is_cut_off = True
+
+    close = abort
+
+    def is_closing(self) -> bool:
+        return self.is_cut_off
+
+
+async def test_who_asks_on_and_reads_no_refusal_is_cut_off(settings: Settings) -> None:
+    """Else its answers would fill the memory."""
+    async with running(with_overload(settings, requests_max=1)) as house:
+        house.ingress.gate.under_way = 1
+        connection, transport = house.served.door(), Unread()
+        connection.connection_made(transport)
+        await wait_until(lambda: connection.is_idle, "it waits for a request")
+        for _ in range(200):
+            if not transport.is_cut_off:
+                connection.data_received(raw.request(house))
+        assert transport.is_cut_off
+        assert 10 < len(house.told.sheds) < 200
+        connection.connection_lost(None)
+        house.ingress.gate.under_way = 0
+
+
+async def test_those_who_were_read_and_not_begun_are_ahead_of_the_next(settings: Settings) -> None:
+    """Hundreds are read before the first of them is in any queue."""
+    now, age_s = [0.0], 0.3
+    limits = with_overload(settings, target_ms=100, interval_ms=300).overload
+    gate = Gate(limits, Told(), waiting=(lambda: age_s,), clock=lambda: now[0])
+    checkout = Begun(method="POST", route="/v1/payments", work=Work.CHECKOUT, size=1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(gate.run)
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(11):  # the first is before the first look; a tenth of a second each
+            with gate.admitted(Work.CALLBACK):
+                now[0] += 0.1
+            await _looked(gate, now[0])
+        answers = [bool(gate.refusal(checkout)) for _ in range(3)]
+        assert answers == [False, False, True], "0.3, 0.4 and 0.5 s, of which a checkout bears 0.4"
+        age_s = 60.0
+        gate.check(Work.CALLBACK, 1)  # it waits in no queue of the others
+        assert _is_shed(gate, Work.OPERATION)
+        age_s = 0.3
+        gate.arrived()
+        assert not gate.refusal(checkout), "one has arrived, and there is room for another"
+        tasks.cancel_scope.cancel()
+
+
+async def _looked(gate: Gate, now: float) -> None:
+    await wait_until(lambda: gate.age_s(now) == pytest.approx(0.3), "it has looked, and the loop is not late")
+
+
+def _is_shed(gate: Gate, work: Work) -> bool:
+    try:
+        gate.check(work, 1)
+    except Problem:
+        return True
+    return False
 
 
 # -- age --------------------------------------------------------------------------------------------------------------
@@ -132,14 +297,7 @@ async def _pay(house: House, replies: list[Reply]) -> None:
 async def _seen_refused(house: House, work: Work) -> float:
     """Asked of the gate and not by requests: one that got in would wait with the others."""
 
-    def is_refused() -> bool:
-        try:
-            house.ingress.gate.check(work, 1)
-        except Problem:
-            return True
-        return False
-
-    await wait_until(is_refused, f"{work} is refused", 30)
+    await wait_until(lambda: _is_shed(house.ingress.gate, work), f"{work} is refused", 30)
     return anyio.current_time()
 
 

@@ -51,6 +51,7 @@ async def test_lag_pending_and_what_waits_for_people_are_counted_and_go_back_to_
             of("paynode_stream_lag", EVENTS, "merchants"): 2,
             of("paynode_stream_lag", "paynode:{p31}:events", "merchants"): 0,
             of("paynode_stream_lag", COMMANDS, "gateway"): 0,
+            of("paynode_stream_lag", f"{COMMANDS}:follow-up", "gateway"): 0,
             of("paynode_stream_pending", EVENTS, "merchants"): 3,
             of("paynode_stream_entries", EVENTS, "merchants"): 4,
             of("paynode_stream_pending", COMMANDS, "gateway"): 0,

@@ -22,6 +22,7 @@ from paynode.domain.guarding import CALL_KINDS
 from paynode.storage.postgres import Session
 from paynode.streams.client import Redis
 from tests.operating.letters import EVENTS, die, message, park
+from tests.storage import rows
 from tests.storage.rows import new_id
 from tests.storage.world import open_shop, processing
 from tests.support.database import pointed_at
@@ -152,6 +153,22 @@ async def test_what_is_wrong_is_counted(settings: Settings, owner: Session, road
         "too_large",
     ):
         assert words in screen, screen
+
+
+async def test_all_lanes_of_a_psp_are_counted_together(
+    settings: Settings, owner: Session, road: Redis, redis_url: str
+) -> None:
+    for lane in ("paynode:{psp-sim}:commands" + name for name in ("", ":follow-up", ":pos")):
+        row = rows.message(stream=lane)
+        await rows.insert(owner, "outbox", row)
+        await road.xgroup_create(lane, "gateway", id="0", mkstream=True)
+        for _ in range(2):
+            await road.xadd(lane, {"ref": str(row["id"])})
+        await road.xreadgroup("gateway", "g1", {lane: ">"}, count=1)
+    [psp] = (await seen(settings, redis_url))["psps"]
+    assert (psp["stream"], psp["lag"], psp["entries"], psp["pending"]) == ("paynode:{psp-sim}:commands", 3, 6, 3)
+    [shown] = (line.split() for line in (await status(settings, redis_url)).out.splitlines() if line.startswith("sim "))
+    assert (shown[1], shown[4]) == ("3", "3"), shown
 
 
 @contextmanager

@@ -162,6 +162,8 @@ class Account(ABC):
             for one in await self.deliveries(order):
                 said = self.adapter.parse_callback(one.headers, one.raw, now_s=time.time())
                 if said is not None and (said.our_reference, said.answer.outcome) == (order.operation_id, outcome):
+                    assert said.kinds is not None, "it says what it can be about"
+                    assert order.kind in said.kinds, said
                     found.append((one, said))
             return bool(found)
 

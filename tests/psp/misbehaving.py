@@ -120,3 +120,17 @@ def for_ever(head: bytes, piece: bytes) -> Script:
             await asyncio.sleep(0)
 
     return script
+
+
+def told_twice(first: Script, again: asyncio.Event, then: Script) -> Script:
+    """The first answer comes a second time, when nobody has asked; every later request has its own."""
+    scripts = [first]
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told = scripts.pop() if scripts else then
+        await told(reader, writer)
+        if told is first:
+            await again.wait()
+            await told(reader, writer)
+
+    return script

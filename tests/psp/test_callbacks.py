@@ -9,6 +9,7 @@ import json
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from paynode.domain.payment import OperationKind
 from paynode.domain.psp import Answer, Callback, Outcome
 from paynode.psp.errors import CallbackRefused
 from paynode.psp.sim import SimPsp
@@ -54,6 +55,7 @@ def test_a_signed_callback_is_taken_with_the_time_of_its_charge(psp: SimPsp) -> 
             answer=Answer(
                 outcome=Outcome.APPROVED, reference="ch_1", amount=1000, currency="EUR", psp_at_ms=1_699_999_999_000
             ),
+            kinds=frozenset({OperationKind.SALE}),
         )
 
 
@@ -66,6 +68,15 @@ def test_declines_and_expiries_are_read_too(psp: SimPsp) -> None:
         raw = json.dumps(_EVENT | {"type": type_, "data": data}).encode()
         said = _parsed(psp, raw).answer
         assert (said.outcome, said.reason, said.psp_at_ms) == (outcome, reason, at_ms)
+
+
+@pytest.mark.parametrize("kind", OperationKind)
+def test_an_event_is_about_operations_of_its_own_kind(psp: SimPsp, kind: OperationKind) -> None:
+    name = "charge" if kind is OperationKind.SALE else kind.value
+    raw = json.dumps(_EVENT | {"type": f"{name}.approved", "data": _CHARGE | {"object": name}}).encode()
+    assert _parsed(psp, raw).kinds == frozenset({kind})
+    page = json.dumps(_EVENT | {"type": "session.expired", "data": _EXPIRED}).encode()
+    assert _parsed(psp, page).kinds == frozenset({OperationKind.SALE, OperationKind.AUTHORIZE})
 
 
 def test_an_event_that_tells_of_no_operation_is_believed_and_passed_over(psp: SimPsp) -> None:

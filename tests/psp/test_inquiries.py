@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
@@ -9,8 +10,8 @@ import pytest
 
 from paynode.domain.psp import Outcome
 from tests.psp.conftest import adapter
-from tests.psp.misbehaving import Script, answer, raw_server, raw_then_close, silence
-from tests.psp.words import CHARGE, PAGE_ORDER, SESSION
+from tests.psp.misbehaving import Script, answer, raw_server, raw_then_close, silence, told_twice
+from tests.psp.words import CHARGE, ORDER, PAGE_ORDER, SESSION, has_unasked
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,17 @@ async def test_an_inquiry_believes_only_what_is_said_of_this_operation(
     async with raw_server(script) as server, adapter(server.url) as psp:
         said = await psp.find(PAGE_ORDER, deadline=time.monotonic() + (0.3 if script is silence else 5))
     assert (said and (said.outcome, said.reason)) == expected
+
+
+async def test_that_nothing_was_found_is_said_of_what_was_asked_for_and_not_of_what_is_asked_next() -> None:
+    again, is_there = asyncio.Event(), answer(200, json.dumps({"data": [CHARGE]}).encode())
+    async with (
+        raw_server(told_twice(answer(200, b'{"data":[]}'), again, is_there)) as server,
+        adapter(server.url) as psp,
+    ):
+        assert await psp.find(PAGE_ORDER, deadline=time.monotonic() + 5) is None
+        again.set()
+        await has_unasked(psp)
+        found = await psp.find(ORDER, deadline=time.monotonic() + 5)
+        assert found is not None
+        assert found.outcome is Outcome.APPROVED

@@ -7,9 +7,11 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
 
 from paynode.domain.psp import Answer, Outcome, PspRequest
 from paynode.psp.transport import GatedBody, GateShut
@@ -17,6 +19,8 @@ from tests.psp.conftest import adapter, sim_psp
 from tests.psp.misbehaving import raw_server, silence
 from tests.psp.words import ORDER, charge, send
 from tests.support.waiting import wait_until
+
+_REFUSAL = b'HTTP/1.1 402 X\r\nContent-Length: 39\r\n\r\n{"error":{"code":"insufficient_funds"}}'
 
 
 async def test_a_refused_connection_was_not_sent_and_is_the_fault_of_the_psp() -> None:
@@ -137,6 +141,27 @@ async def test_a_body_leaves_once() -> None:
         with pytest.raises(GateShut):
             await gate.write_with_length(_NoWriter(), 2)
     assert gate.shut() is True
+
+
+@pytest.mark.parametrize("is_at_once", [True, False])
+async def test_an_answer_before_the_request_was_written_is_none_and_nothing_leaves(
+    is_at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after the connection was looked at: before or after whoever reads the answer has begun to wait."""
+    begin = ResponseHandler.set_response_params
+
+    def answered(self: ResponseHandler, **settings: Any) -> None:
+        begin(self, **settings)
+        if is_at_once:
+            self.data_received(_REFUSAL)
+        else:
+            asyncio.get_running_loop().call_soon(self.data_received, _REFUSAL)
+
+    monkeypatch.setattr(ResponseHandler, "set_response_params", answered)
+    async with raw_server(charge()) as server, adapter(server.url) as psp:
+        said = await send(psp)
+        assert said == Answer(outcome=Outcome.NOT_SENT, reason="answer_before_request", is_psp_failure=True)
+    assert server.requests == []
 
 
 class _NoWriter(AbstractStreamWriter):

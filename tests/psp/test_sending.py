@@ -24,8 +24,9 @@ from tests.psp.misbehaving import (
     raw_then_close,
     reset,
     silence,
+    told_twice,
 )
-from tests.psp.words import CHARGE, ORDER, PAGE_ORDER, SESSION, charge, error, send
+from tests.psp.words import CHARGE, ORDER, PAGE_ORDER, SESSION, charge, error, has_unasked, send
 from tests.support.waiting import wait_until
 
 _OK = b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n" % len(json.dumps(CHARGE))
@@ -192,3 +193,14 @@ async def test_the_wait_for_the_answer_runs_to_the_deadline_and_not_to_send_by()
 
     async with raw_server(late) as server, adapter(server.url) as psp:
         assert (await send(psp, send_by_s=0.2, deadline_s=5)).outcome is Outcome.APPROVED
+
+
+async def test_a_refusal_that_comes_twice_is_none_of_what_is_sent_next() -> None:
+    again = asyncio.Event()
+    script = told_twice(error(402, "insufficient_funds"), again, charge())
+    async with raw_server(script) as server, adapter(server.url) as psp:
+        assert (await send(psp)).outcome is Outcome.DECLINED
+        again.set()
+        await has_unasked(psp)
+        assert (await send(psp)).outcome is Outcome.APPROVED
+        assert (len(server.requests), server.connections) == (2, 2)

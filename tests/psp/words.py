@@ -12,6 +12,7 @@ from paynode.domain.payment import Method, PspOrder
 from paynode.domain.psp import Answer
 from paynode.psp.sim import SimPsp
 from tests.psp.misbehaving import Script, answer
+from tests.support.waiting import wait_until
 
 CHARGE: dict[str, Any] = {
     "id": "ch_1",
@@ -60,3 +61,12 @@ PAGE_ORDER = replace(ORDER, method=Method.HOSTED_PAGE, token=None, return_url="h
 async def send(psp: SimPsp, *, send_by_s: float = 60.0, deadline_s: float = 60.0) -> Answer:
     now = time.monotonic()
     return await psp.send(ORDER, psp.prepare(ORDER), send_by=now + send_by_s, deadline=now + deadline_s)
+
+
+async def has_unasked(psp: SimPsp) -> None:
+    """Wait until something has come on a connection that is idle."""
+    connector = psp._transport._session.connector
+    assert connector is not None
+    await wait_until(
+        lambda: any(one.should_close for idle in connector._conns.values() for one, _ in idle), "it has come unasked"
+    )

@@ -279,11 +279,17 @@ def test_the_urgent_go_first_and_have_places_of_their_own() -> None:
     anyio.run(test)
 
 
-def test_it_is_known_how_long_the_oldest_has_been_waiting() -> None:
+def test_it_is_known_how_long_the_oldest_has_been_without_a_result() -> None:
     async def test() -> None:
-        now = [100.0]
+        now, served, go_on = [100.0], anyio.Event(), anyio.Event()
+
+        async def effect(items: Sequence[int]) -> Sequence[int]:
+            served.set()
+            await go_on.wait()
+            return items
+
         grouper: Grouper[int, int] = Grouper(
-            Effect(0), group_size_max=10, waiting_max=10, urgent_places=1, clock=lambda: now[0]
+            effect, group_size_max=10, waiting_max=10, urgent_places=1, clock=lambda: now[0]
         )
         assert grouper.waited_s() == 0.0
         async with anyio.create_task_group() as group:
@@ -293,8 +299,39 @@ def test_it_is_known_how_long_the_oldest_has_been_waiting() -> None:
                 now[0] += 2.0
             assert grouper.waited_s() == 4.0
             group.start_soon(grouper.run)
+            await served.wait()
+            waited_s = grouper.waited_s()
+            go_on.set()
+            assert waited_s == 4.0, "being served is waiting too"
             await anyio.wait_all_tasks_blocked()
             assert grouper.waited_s() == 0.0
+            group.cancel_scope.cancel()
+
+    anyio.run(test)
+
+
+def test_of_many_at_once_it_is_known_how_long_they_will_take_before_any_is_old() -> None:
+    async def test() -> None:
+        now, is_stuck, go_on = [100.0], False, anyio.Event()
+
+        async def effect(items: Sequence[int]) -> Sequence[int]:
+            if is_stuck:
+                await go_on.wait()
+            now[0] += 0.01 * len(items)
+            return items
+
+        grouper: Grouper[int, int] = Grouper(effect, group_size_max=10, waiting_max=100, clock=lambda: now[0])
+        async with anyio.create_task_group() as group:
+            group.start_soon(grouper.run)
+            for _ in range(3):
+                await grouper.submit(1)
+            is_stuck = True
+            for _ in range(50):
+                group.start_soon(grouper.submit, 1)
+            await anyio.wait_all_tasks_blocked()
+            waited_s = grouper.waited_s()
+            go_on.set()  # nobody may cancel it
+            assert waited_s == pytest.approx(0.5)
             group.cancel_scope.cancel()
 
     anyio.run(test)

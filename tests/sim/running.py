@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import web
 
+from tests.support.waiting import wait_until
+
 API_KEY = "sim_sk_test"
 WEBHOOK_SECRET = "sim_whsec_test"
 STOP_S = 2.0
@@ -58,6 +60,14 @@ class Receiver:
 
     def of(self, reference: str) -> list[Callback]:
         return [callback for callback in self.seen if callback.event["data"]["reference"] == reference]
+
+    async def heard(self, reference: str, types: set[str]) -> None:
+        """Wait for callbacks of each of these types and no other; for as long as a busy machine may need."""
+
+        def have_come() -> bool:
+            return {callback.event["type"] for callback in self.of(reference)} == types
+
+        await wait_until(have_come, f"{types} came", 60)
 
     async def take(self, request: web.Request) -> web.Response:
         raw = await request.read()

@@ -105,7 +105,10 @@ async def test_a_torn_last_line_is_cut_off_loudly(tmp_path: Path, receiver: Rece
 
 
 async def test_a_second_simulator_on_the_same_book_is_refused(sim: Simulator, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="in use by another process"), process_of("psp-sim", tmp_path):
+    with (
+        pytest.raises(AssertionError, match="in use by another process"),
+        process_of("psp-sim", tmp_path, PAYNODE_SIM__PORT="0"),
+    ):
         pass
 
 

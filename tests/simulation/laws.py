@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from paynode.domain.ledger import GENESIS, Entry, canonical, seal
 from paynode.domain.payment import Status
+from paynode.domain.postings import suspense
 from paynode.domain.publishing import Result
 from tests.simulation.store import Tables
-from tests.simulation.world import World
+from tests.simulation.world import PSP, World
 
 _ENDED = {Status.CAPTURED, Status.DECLINED}
 _BUCKETS = ("pending", "available", "reserve", "held")
@@ -32,12 +33,19 @@ def broken(world: World) -> Iterator[str]:
 
 
 def _charged_is_captured(world: World) -> Iterator[str]:
-    """L3, L4: every payment has ended; at most one charge for an operation; captured is what was charged."""
-    charges = Counter(charge.operation_id for charge in world.bank.book)
-    charged = {charge.operation_id: charge.amount for charge in world.bank.book}
-    for operation_id, count in charges.items():
+    """L3, L4: every payment has ended; captured is what was charged, once; what was charged twice is given back."""
+    given_back = Counter(line.target for line in world.bank.book if line.target is not None)
+    for reference, count in given_back.items():
+        if count > 1:
+            yield f"L4: {reference} given back {count} times"
+    kept = [line for line in world.bank.book if line.target is None and line.reference not in given_back]
+    charged = {line.operation_id: line.amount for line in kept}
+    for operation_id, count in Counter(line.operation_id for line in kept).items():
         if count > 1:
             yield f"L4: operation {operation_id} charged {count} times"
+    aside = sum(_put_aside(entry) for entry in world.store.tables.entries)
+    if aside:
+        yield f"L4: {aside} in suspense"
     for payment in world.store.tables.payments.values():
         amount = charged.get(payment.charge.id, 0)
         if payment.status not in _ENDED:
@@ -49,6 +57,12 @@ def _charged_is_captured(world: World) -> Iterator[str]:
     )
     if receivable != sum(charged.values()):
         yield f"L4: the ledger says {receivable}, the book of the PSP {sum(charged.values())}"
+
+
+def _put_aside(entry: Entry) -> int:
+    """What a posting puts aside, less what it takes from there."""
+    posting, aside = entry.posting, suspense(PSP)
+    return posting.money.amount * ((posting.credit == aside) - (posting.debit == aside))
 
 
 def _of_merchants(tables: Tables) -> dict[str, list[Entry]]:

@@ -1,6 +1,7 @@
 """The twin of a PSP, with its charge book; it recognises an idempotency key for ever.
 
-It charges and does not answer, answers late, declines, or cannot be reached; whoever asks later is told the truth.
+It charges and does not answer, answers late, declines, cannot be reached, or charges once more than it was asked to;
+whoever asks later is told the truth.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ import anyio
 import anyio.lowlevel
 
 from paynode.domain.attempts import Turn
-from paynode.domain.payment import PspOrder
+from paynode.domain.payment import OperationKind, PspOrder
 from paynode.domain.psp import Answer, Capabilities, Outcome, PspRequest
 from tests.simulation.processes import Lost, Process, Server, Surroundings
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One line of the book."""
+    """One line of the book; with `target` it gives back the charge of that reference."""
 
     operation_id: str
     reference: str
     amount: int
+    target: str | None = None
 
 
 class Bank:
@@ -43,9 +45,14 @@ class Bank:
         return answer
 
     def _decide(self, order: PspOrder) -> Answer:
-        if self._around.roll() < 0.1:
+        if order.kind is OperationKind.SALE and self._around.roll() < 0.1:
             return Answer(outcome=Outcome.DECLINED, reason="insufficient_funds")
-        charge = Charge(order.operation_id, f"ch_{len(self.book) + 1}", order.money.amount)
+        return self.book_once_more(order)
+
+    def book_once_more(self, order: PspOrder) -> Answer:
+        """Do it, whether or not it was done before."""
+        target = order.charge_reference if order.kind is OperationKind.REFUND else None
+        charge = Charge(order.operation_id, f"ch_{len(self.book) + 1}", order.money.amount, target)
         self.book.append(charge)
         return Answer(
             outcome=Outcome.APPROVED,

@@ -17,6 +17,7 @@ from paynode.domain.errors import Transient
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.money import Money
 from paynode.domain.payment import Fact, Method, Operation, OperationKind, Payment, PspOrder, Source, Status
+from paynode.domain.psp import Answer, Outcome
 from paynode.domain.publishing import OutsideEvent, OutsideType, WalletMovement
 from paynode.domain.road import Pointer, commands_stream
 from paynode.runtime.stopping import Stop
@@ -146,12 +147,19 @@ class Story:
         return order, command_id
 
     async def _call_back(self, order: PspOrder) -> None:
-        """The PSP calls back: perhaps before its answer is known, perhaps several times."""
+        """The PSP calls back: perhaps before its answer is known, perhaps several times, perhaps of a second charge."""
         self._busy += 1
         await self._soon()
         answer = self.world.bank.known.get(order.operation_id)
-        for _ in range(self._around.chance.randint(1, 2) if answer is not None else 0):
-            assert answer is not None
+        if answer is not None:
+            await self._tell(order, answer)
+        if answer is not None and answer.outcome is Outcome.APPROVED and self._around.roll() < 0.3:
+            self._around.counts["charged twice"] += 1
+            await self._tell(order, self.world.bank.book_once_more(order))
+        self._busy -= 1
+
+    async def _tell(self, order: PspOrder, answer: Answer) -> None:
+        for _ in range(self._around.chance.randint(1, 2)):
             fact = Fact(
                 event_id=self._around.new_id(),
                 payment_id=order.payment_id,
@@ -161,11 +169,11 @@ class Story:
                 reference=answer.reference,
                 amount=answer.amount,
                 currency=answer.currency,
+                psp=PSP,
             )
             row = self.world.store.insert_evidence(fact, order, self.world.stream_of)
             with suppress(Transient):
                 await self._road.publish([Pointer(stream=row.stream, ref=row.id)])
-        self._busy -= 1
 
     async def _publish(self) -> None:
         """A publisher keeps its event until it hears what became of it, and says it again until then."""

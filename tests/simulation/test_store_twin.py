@@ -103,7 +103,7 @@ class Both:
         self.store.tables.partitions[partition].lease_until = -1.0
 
     async def tell(self) -> None:
-        """Evidence comes, some of it for the second time."""
+        """Evidence comes, some of it for the second time, some of a second charge."""
         about = self.chance.choice(self.payments)
         approved = self.chance.random() < 0.6
         fact = Fact(
@@ -112,7 +112,7 @@ class Both:
             operation_id=about.charge.id,
             outcome=Outcome.APPROVED if approved else self.chance.choice((Outcome.UNKNOWN, Outcome.NOT_SENT)),
             source=Source.CALLBACK,
-            reference="ch_1" if approved else None,
+            reference=f"ch_{1 + len(self.facts) % 3 // 2}" if approved else None,
             amount=about.money.amount if approved else None,
             currency="EUR" if approved else None,
         )
@@ -212,7 +212,8 @@ class Both:
         await self.load()
 
     async def _accept(self) -> None:
-        one = fresh_payment(id=rows.new_id(), operation_id=rows.new_id(), merchant_id=self.merchant)
+        fresh = fresh_payment(id=rows.new_id(), operation_id=rows.new_id(), merchant_id=self.merchant)
+        one = replace(fresh, is_automatic=True)
         self.payments.append(one)
         row = rows.payment(id=one.id, merchant_id=self.merchant, order_id=one.id, order_slot=one.id)
         await rows.insert(self.connection, "payments", row)

@@ -11,11 +11,12 @@ from anyio.abc import TaskGroup
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from paynode.actors.ahead import Bounds
 from paynode.actors.committer import Committer
 from paynode.actors.gateway import PspActor
 from paynode.actors.merchant import Around
 from paynode.actors.ownership import Ownership, Pace
-from paynode.actors.partition import Bounds, PartitionConsumer, Surrounds
+from paynode.actors.partition import PartitionConsumer, Surrounds
 from paynode.domain.attempts import Claim, GatewayCommand, Postponed
 from paynode.domain.batch import Lease
 from paynode.domain.booking import Surroundings as Rules
@@ -23,8 +24,9 @@ from paynode.domain.deciding import Policy
 from paynode.domain.errors import Transient
 from paynode.domain.message import Message, Unreadable
 from paynode.domain.publishing import Verdict
-from paynode.domain.road import GATEWAY_GROUP, commands_stream
+from paynode.domain.road import GATEWAY_GROUP, commands_stream, lanes
 from paynode.runtime.backoff import Backoff
+from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
 from paynode.streams.client import Redis
 from paynode.streams.partition_feed import PartitionFeed
@@ -115,7 +117,9 @@ class Worker:
             with self.process.scope:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._consume)
-                    group.start_soon(Gateway(self._world, self._session, self._client, self._road).run, self.stop)
+                    for stream in lanes(commands_stream(PSP)):
+                        gateway = Gateway(self._world, self._session, self._client, self._road, stream)
+                        group.start_soon(gateway.run, self.stop)
         except* Killed:
             pass
         self.process.is_dead = True
@@ -152,6 +156,7 @@ class Worker:
             around=rules_of(world.around),
             observer=Deaf(),
             bounds=BOUNDS,
+            precedence=Precedence(patience_s=0.05),
         )
         consumer = PartitionConsumer(surrounds, [committer], new_backoff=backoff)
         owning = SimOwning(self._session, LEASE_S, world.watch_release)
@@ -170,7 +175,7 @@ def rules_of(around: Surroundings) -> Around:
         return Rules(
             now_ms=around.now_ms(),
             new_id=around.new_id,
-            jitter_ms=lambda pause_ms: round(pause_ms * (0.8 + 0.4 * around.roll())),
+            between_ms=around.chance.randint,
             epoch=lease.epoch,
             policy=POLICY,
         )
@@ -189,14 +194,14 @@ class _Claims:
 
 
 class Gateway:
-    """The real PSP actor, with as little around it as brings it commands."""
+    """The real PSP actor, with as little around it as brings it the commands of one lane."""
 
-    def __init__(self, world: World, session: Session, client: ValkeyClient, road: RedisPublisher) -> None:
+    def __init__(self, world: World, session: Session, client: ValkeyClient, road: RedisPublisher, stream: str) -> None:
         self._client = client
         self._server = world.valkey
         self._road = road
         self._name = session.process.name
-        self._stream = commands_stream(PSP)
+        self._stream = stream
         self._attempts = SimAttempts(
             session, world.stream_of, send_within_s=SEND_WITHIN_S, call_deadline_s=CALL_DEADLINE_S
         )

@@ -111,6 +111,22 @@ async def test_a_callback_that_came_before_its_operation_was_known_is_matched_la
     assert await take(scheduler) == [], "what has its payment is not looked for"
 
 
+async def test_one_that_has_found_its_operation_at_its_last_look_is_looked_at_again(
+    settings: Settings, owner: Session, scheduler: Pool
+) -> None:
+    """Whoever was to match it died: nobody else would ever know that money moved."""
+    reference = str(uuid7())
+    await operation(owner, reference)
+    old = timedelta(seconds=2 * WEEK_S)
+    inbox_id, lost = await keep_aside(settings, reference, age=old), await keep_aside(settings, str(uuid7()), age=old)
+    assert {one.inbox_id: one.operated is not None for one in await take(scheduler)} == {inbox_id: True, lost: False}
+    assert (await wait_s(owner, inbox_id) or 0) > 0
+    assert await wait_s(owner, lost) is None
+    await owner.execute("UPDATE inbox SET look_at = clock_timestamp() WHERE look_at IS NOT NULL")
+    [again] = await take(scheduler)
+    assert (again.inbox_id, again.operated is not None) == (inbox_id, True)
+
+
 async def test_one_that_is_a_reason_to_ask_becomes_a_question(
     settings: Settings, owner: Session, scheduler: Pool
 ) -> None:
@@ -122,7 +138,7 @@ async def test_one_that_is_a_reason_to_ask_becomes_a_question(
     assert [await callbacks.match_by_asking(found), await callbacks.match_by_asking(found)] == [True, False]
     [row] = await owner.fetch("SELECT *, body::text AS text FROM outbox")
     assert (row["stream"], row["type"], row["text"]) == (
-        "paynode:{psp-sim}:commands",
+        "paynode:{psp-sim}:commands:follow-up",
         "psp.inquire",
         '{"as": "it was asked"}',
     )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+import anyio
 import asyncpg
 import pytest
 
 from paynode.config import Settings
+from paynode.domain.accepting import KeyUse, StoredAnswer
 from paynode.domain.attempts import Conclusion, GatewayCommand
 from paynode.domain.deciding import CommandKind
 from paynode.domain.evidence import TOO_LATE
 from paynode.domain.money import Money
 from paynode.domain.partition import partition_of
 from paynode.domain.payment import Method, OperationKind, PspOrder
-from paynode.domain.point_of_sale import Mark, Marking
+from paynode.domain.point_of_sale import Mark, Marked, Marking
 from paynode.domain.psp import Answer, Outcome
 from paynode.domain.road import Pointer, commands_stream, events_stream, pos_lane
 from paynode.storage.attempts import PgAttempts
@@ -23,6 +26,7 @@ from paynode.storage.bodies import decode_fact, encode_order
 from paynode.storage.point_of_sale import PgPointOfSale
 from paynode.storage.postgres import Pool, Role, Session, pool, session
 from tests.storage import rows
+from tests.support.waiting import wait_until
 
 FINAL = ("declined", "voided", "canceled", "expired", "failed")
 APPROVED = Answer(outcome=Outcome.APPROVED, reference="ch_1", amount=1000, currency="EUR")
@@ -124,6 +128,53 @@ async def test_before_its_time_nothing_is_reversed_and_it_is_told_how_long_that_
     found = await PgPointOfSale(gateways).reverse(marking(one, merchant))
     assert (found.mark, found.is_new) == (None, False)
     assert 30 < found.left_s <= 60
+
+
+@pytest.fixture
+async def ingress(settings: Settings) -> AsyncIterator[Pool]:
+    async with pool(settings, Role.INGRESS, application_name="test") as connections:
+        yield connections
+
+
+async def test_what_was_given_up_is_not_kept(owner: Session, ingress: Pool, merchant: str) -> None:
+    """It is authorized, by a late success, and already being voided: nobody is to hand over goods for it."""
+    one = await payment(owner, merchant, ago_s=-60, status="authorized", given_up_at=datetime.now(UTC))
+    assert (await keep(PgPointOfSale(ingress), one, merchant)).mark is None
+    kept = await payment(owner, merchant, ago_s=-60, status="authorized", order_id="order-2")
+    assert (await keep(PgPointOfSale(ingress), kept, merchant)).mark is Mark.KEPT
+
+
+async def test_nothing_is_kept_after_its_time_however_the_wait_for_its_row_ends(
+    owner: Session, ingress: Pool, merchant: str, settings: Settings
+) -> None:
+    """After a rollback an update that has waited compares nothing again: not with the clock either."""
+    one, desk = await payment(owner, merchant, ago_s=-1, status="authorized"), PgPointOfSale(ingress)
+    found: list[Marked] = []
+
+    async def decide() -> None:
+        found.append(await keep(desk, one, merchant))
+
+    async with session(settings, Role.OWNER, application_name="holder") as holder, anyio.create_task_group() as group:
+        held = holder.transaction()
+        await held.start()
+        await holder.execute("UPDATE payments SET updated_at = updated_at WHERE id = $1", one)
+        group.start_soon(decide)
+        await wait_until(partial(is_over, owner, one), "somebody waits for the row, and its time has passed")
+        await held.rollback()
+    [marked] = found
+    assert marked.mark is Mark.REVERSED
+
+
+async def is_over(owner: Session, payment_id: str) -> bool:
+    waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%decide_pos%'"
+    is_late = "SELECT reverse_at < clock_timestamp() FROM payments WHERE id = $1"
+    return bool(await owner.fetch(waits) and await owner.fetchval(is_late, payment_id))
+
+
+async def keep(desk: PgPointOfSale, payment_id: str, merchant: str) -> Marked:
+    use = KeyUse(merchant_id=merchant, path="/v1/payments", key=payment_id, fingerprint=b"")
+    answer = StoredAnswer(status=201, headers={}, body=b"{}")
+    return await desk.keep(marking(payment_id, merchant), 1, use, answer)
 
 
 async def test_the_mark_is_one_or_the_other_by_law_of_the_database(owner: Session, merchant: str) -> None:

@@ -39,6 +39,7 @@ _RIGHTS: dict[Role, dict[str, frozenset[str]]] = {
         "dead_letters": _ADD,
         "screenings": _ADD,
         "fraud_exposure": _WRITE,
+        "probes": _WRITE,
     },
     Role.COMMITTER: {
         "merchants": _READ,
@@ -66,6 +67,7 @@ _RIGHTS: dict[Role, dict[str, frozenset[str]]] = {
             "merchants",
             "payments",
             "operations",
+            "probes",
             "requests",
             "evidence",
             "payment_events",

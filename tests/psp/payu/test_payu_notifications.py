@@ -7,6 +7,7 @@ import json
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from paynode.domain.payment import OperationKind
 from paynode.domain.psp import Answer, Callback, Outcome
 from paynode.psp.errors import CallbackRefused
 from tests.psp.payu import documents
@@ -33,6 +34,7 @@ def test_a_signed_notification_is_taken(algorithm: str, name: str) -> None:
     said = _PSP.parse_callback({name: documents.signature(_RAW, algorithm=algorithm)}, _RAW, now_s=0.0)
     assert said is not None
     assert said.our_reference == documents.OURS
+    assert said.kinds == frozenset({OperationKind.SALE, OperationKind.AUTHORIZE})
     assert said.answer == Answer(
         outcome=Outcome.APPROVED,
         reference=documents.ORDER_ID,
@@ -115,6 +117,7 @@ def test_a_refund_is_told_by_our_reference() -> None:
         said = _read(documents.refund_notice(status))
         assert said is not None
         assert (said.our_reference, said.answer.outcome) == (documents.OUR_REFUND, outcome)
+        assert said.kinds == frozenset({OperationKind.REFUND}), "whatever it names: of a sale it would be a capture"
         assert (said.answer.reference, said.answer.amount) == (documents.REFUND_ID, 1000)
 
 

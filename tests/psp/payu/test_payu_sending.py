@@ -124,6 +124,30 @@ async def test_a_token_that_is_refused_is_dropped_and_nothing_was_asked_for() ->
         assert seen == [_CREATE, _TOKEN, _CREATE]
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_that_nobody_was_let_in_is_proof_on_a_connection_of_its_own_alone(status: int) -> None:
+    replies: _Replies = {_CREATE: (302, documents.CREATED), _TOKEN: (200, documents.TOKEN)}
+    async with scripted(replies) as (psp, _):
+        assert (await _send(psp, SALE)).outcome is Outcome.PENDING
+        replies[_CREATE] = (status, documents.refused("UNAUTHORIZED"))
+        again = await _send(psp, SALE)
+        assert again == Answer(outcome=Outcome.UNKNOWN, reason=f"http_{status}", is_psp_failure=True)
+        psp._tokens._token = documents.TOKEN["access_token"]
+        assert (await _send(psp, SALE)).outcome is Outcome.NOT_SENT, "that connection is not used again"
+
+
+async def test_a_token_is_fetched_on_a_connection_of_its_own() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if server.requests[-1].startswith(_TOKEN.encode()):
+            assert b"\r\nConnection: close\r\n" in server.requests[-1]
+            await answer(200, json.dumps(documents.TOKEN).encode(), b"Connection: close")(reader, writer)
+        else:
+            await answer(403, b"{}")(reader, writer)
+
+    async with raw_server(script) as server, payu_at(server.url) as psp:
+        assert (await _send(psp, SALE)).outcome is Outcome.NOT_SENT
+
+
 # -- what an account cannot do ----------------------------------------------------------------------------------------
 
 

@@ -378,6 +378,7 @@ class Annex:
             "type": kind,
             "created": int(time.time()),
             "data": {"object": item},
+            "livemode": False,
             "request": {"id": "req_1", "idempotency_key": key},
         }
         notice = signed(json.dumps(event).encode())

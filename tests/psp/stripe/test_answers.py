@@ -41,6 +41,8 @@ from tests.psp.stripe.documents import (
 )
 from tests.psp.stripe.forms import nested
 
+_CARD = {"code": "card_declined", "decline_code": "do_not_honor"}
+
 
 async def said_by(script: Script, asked: PspOrder) -> tuple[Answer, list[bytes]]:
     """What the adapter makes of it, and what it asked."""
@@ -147,6 +149,20 @@ async def test_an_answer_about_something_else_is_no_answer(asked: PspOrder, item
 
 
 @pytest.mark.parametrize(
+    ("asked", "item"),
+    [
+        (SALE, declined_intent(metadata=marks(operation_id="another"))),
+        (AUTHORIZATION, declined_intent(metadata={})),
+        (CAPTURE, held(id="pi_another")),
+        (REFUND, intent(id="pi_another")),
+    ],
+)
+async def test_a_declined_card_of_another_operation_is_no_answer(asked: PspOrder, item: Json) -> None:
+    said, _ = await said_by(error(402, "card_error", **_CARD, payment_intent=item), asked)
+    assert said == Answer(outcome=Outcome.UNKNOWN, reason="answer_invalid", is_psp_failure=True)
+
+
+@pytest.mark.parametrize(
     ("asked", "item", "reason"),
     [
         (SALE, intent(status="processing"), "processing"),
@@ -163,9 +179,6 @@ async def test_an_answer_about_something_else_is_no_answer(asked: PspOrder, item
 async def test_what_is_not_settled_yet_is_unknown_and_no_failure(asked: PspOrder, item: Json, reason: str) -> None:
     said, _ = await said_by(ok(item), asked)
     assert said == Answer(outcome=Outcome.UNKNOWN, reason=reason)
-
-
-_CARD = {"code": "card_declined", "decline_code": "do_not_honor"}
 
 
 @pytest.mark.parametrize(

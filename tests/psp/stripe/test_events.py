@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from paynode.domain.payment import OperationKind
 from paynode.domain.psp import Answer, Callback, Outcome
 from paynode.psp.errors import CallbackRefused
 from tests.psp.stripe.accounts import stripe_at
@@ -33,6 +34,7 @@ from tests.psp.stripe.documents import (
 
 PSP = stripe_at("http://stripe.invalid")
 _PAGED = marks(method="hosted_page")
+_CHARGES = frozenset({OperationKind.SALE, OperationKind.AUTHORIZE})
 
 
 def was(status: str, item: Json) -> Json:
@@ -150,7 +152,44 @@ def test_an_event_is_the_claim_about_one_operation(
     type_: str, item: Json, key: str | None, operation_id: str, said: Answer
 ) -> None:
     told = believed(event(type_, item, key))
-    assert told == Callback(event_id="evt_1NG8Du2eZvKYlo2CUI79vXWy", our_reference=operation_id, answer=said)
+    assert told is not None
+    assert (told.event_id, told.our_reference, told.answer) == ("evt_1NG8Du2eZvKYlo2CUI79vXWy", operation_id, said)
+
+
+@pytest.mark.parametrize(
+    ("raw", "kinds"),
+    [
+        (event("payment_intent.succeeded", intent()), _CHARGES),
+        (event("payment_intent.succeeded", captured(by=None)), _CHARGES),
+        (event("checkout.session.completed", paid_session()), _CHARGES),
+        (event("payment_intent.succeeded", captured()), frozenset({OperationKind.CAPTURE})),
+        # Whoever closes a page ends the PaymentIntent of it, too.
+        (
+            event("payment_intent.canceled", held(status="canceled", canceled_at=AT), LATER),
+            frozenset({OperationKind.VOID, OperationKind.CANCEL}),
+        ),
+        (event("refund.created", refund()), frozenset({OperationKind.REFUND})),
+    ],
+)
+def test_an_event_says_what_it_can_be_about(raw: bytes, kinds: frozenset[OperationKind]) -> None:
+    told = believed(raw)
+    assert told is not None
+    assert told.kinds == kinds
+
+
+@pytest.mark.parametrize(
+    ("key", "is_live"), [("sk_test_1", False), ("rk_test_1", False), ("sk_live_1", True), ("rk_live_1", True)]
+)
+def test_what_is_of_another_account_or_not_of_our_own_money_is_passed_over(key: str, is_live: bool) -> None:
+    psp = stripe_at("http://stripe.invalid", api_key=key)
+
+    def is_believed(**changes: Any) -> bool:
+        raw = event("payment_intent.succeeded", intent(), **changes)
+        return psp.parse_callback(signed(raw, at=AT).headers, raw, now_s=AT) is not None
+
+    assert is_believed(livemode=is_live)
+    assert not is_believed(livemode=not is_live)
+    assert not is_believed(livemode=is_live, account="acct_1")
 
 
 @pytest.mark.parametrize(
@@ -203,6 +242,7 @@ def test_what_says_nothing_of_an_operation_is_passed_over(type_: str, item: Json
         event("refund.created", refund(amount="400")),
         event("payment_intent.succeeded", intent(), id="1"),
         event("payment_intent.succeeded", intent(), created=None),
+        event("payment_intent.succeeded", intent(), livemode=None),
     ],
 )
 def test_an_authentic_event_of_ours_that_cannot_be_read_is_malformed(raw: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,39 +18,11 @@ from paynode.domain.psp import Answer, Outcome
 from paynode.psp.sim import SimPsp
 from tests.psp.conftest import sim_psp
 from tests.psp.words import ORDER
-from tests.sim.running import (
-    Callback,
-    Receiver,
-    SharedProcess,
-    Simulator,
-    receiving,
-    running,
-    shared_process,
-    speaking,
-)
+from tests.sim.running import Callback, Receiver, SharedProcess, Simulator, running
 from tests.support.waiting import wait_until
 
 # Seconds that anything may take: the machine may be busy with other tests.
 PATIENCE_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProcess]:
-    with shared_process(tmp_path_factory.mktemp("sim")) as process:
-        yield process
-
-
-@pytest.fixture
-async def receiver(process: SharedProcess) -> AsyncIterator[Receiver]:
-    async with receiving(listener=process.listener) as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def sim(process: SharedProcess, receiver: Receiver) -> AsyncIterator[Simulator]:
-    async with speaking(process.process, process.url, process.stderr) as sim:
-        yield sim
-        await sim.faults()
 
 
 @pytest.fixture
@@ -71,13 +43,6 @@ async def _send(psp: SimPsp, order: PspOrder, seconds: float = PATIENCE_S) -> An
 
 async def _find(psp: SimPsp, order: PspOrder) -> Answer | None:
     return await psp.find(order, deadline=time.monotonic() + PATIENCE_S)
-
-
-async def _told(receiver: Receiver, reference: str, types: set[str]) -> None:
-    def have_come() -> bool:
-        return {one.event["type"] for one in receiver.of(reference)} == types
-
-    await wait_until(have_come, f"{types} came", PATIENCE_S)
 
 
 async def _wrong_callback(receiver: Receiver, true: dict[str, Any]) -> Callback:
@@ -265,7 +230,7 @@ async def test_two_simulators_are_two_accounts(tmp_path: Path, receiver: Receive
 async def test_an_authorization_lapses_and_everything_survives_a_kill(tmp_path: Path, receiver: Receiver) -> None:
     async with running(tmp_path, receiver.url, PAYNODE_SIM__AUTHORIZATION_TTL_S="0.05") as sim:
         await sim.authorize("op-lapsed")
-        await _told(receiver, "op-lapsed", {"authorize.approved", "authorize.expired"})
+        await receiver.heard("op-lapsed", {"authorize.approved", "authorize.expired"})
         assert [one["status"] for one in await sim.operations("op-lapsed")] == ["expired"]
         _, refused, _ = await sim.follow("captures", "op-late", "op-lapsed")
         assert refused["error"]["code"] == "authorization_expired"

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import uuid_utils
 
-from tests.sim.running import Receiver, SharedProcess, Simulator, receiving, shared_process, speaking
+from tests.sim.running import Receiver, Simulator
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProcess]:
-    with shared_process(tmp_path_factory.mktemp("sim")) as process:
-        yield process
-
-
-@pytest.fixture
-async def receiver(process: SharedProcess) -> AsyncIterator[Receiver]:
-    async with receiving(listener=process.listener) as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def sim(process: SharedProcess, receiver: Receiver) -> AsyncIterator[Simulator]:
-    async with speaking(process.process, process.url, process.stderr) as sim:
-        yield sim
 
 
 @pytest.fixture
@@ -43,13 +25,6 @@ def _said(answer: tuple[int, dict[str, Any], bool]) -> tuple[int, str, int | Non
     if status == 201:
         return status, body["status"], body["amount"]
     return status, body["error"]["code"], None
-
-
-async def _told(receiver: Receiver, reference: str, types: set[str]) -> None:
-    def have_come() -> bool:
-        return {one.event["type"] for one in receiver.of(reference)} == types
-
-    await wait_until(have_come, f"{types} came", 60)
 
 
 def _lines(book: Sequence[dict[str, Any]]) -> list[tuple[str, str, int]]:
@@ -179,7 +154,7 @@ async def test_everything_is_called_back(sim: Simulator, receiver: Receiver, op:
         f"{op}-void": {"void.approved"},
         f"{op}-cancel": {"cancel.approved"},
     }.items():
-        await _told(receiver, reference, types)
+        await receiver.heard(reference, types)
         assert all(one.is_signed for one in receiver.of(reference))
     assert receiver.of(f"{op}-page") == []
 
