@@ -63,6 +63,7 @@ async def test_redis_may_forget_everything_under_load(installation: Installation
     assert republished > 0, "nothing had to be published again: the fault did not bite"
 
 
+@pytest.mark.long
 async def test_a_worker_killed_and_redis_emptied_together_with_a_psp_that_stumbles(installation: Installation) -> None:
     merchants, history = await installation.merchants(5), History()
     tokens = ("tok_approve", "tok_hang_after", "tok_approve", "tok_error_before", "tok_decline", "tok_dup_callback")
@@ -79,6 +80,7 @@ async def test_a_worker_killed_and_redis_emptied_together_with_a_psp_that_stumbl
     assert row["n"] > 0, "no outcome was ever in doubt: the fault did not bite"
 
 
+@pytest.mark.long
 async def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_leaves(
     installation: Installation,
 ) -> None:

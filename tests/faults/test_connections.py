@@ -91,6 +91,7 @@ async def test_replies_of_redis_that_are_cut_off_lose_and_double_nothing(bare: I
     await check_laws(bare, history.accepted)
 
 
+@pytest.mark.long
 async def test_redis_may_fall_silent_under_load(bare: Installation, to_redis: Proxy) -> None:
     merchants, history = await bare.merchants(10), History()
     await start(bare, "psp-sim")

@@ -25,6 +25,7 @@ from paynode.streams.client import Redis, commands_client
 from paynode.streams.partition_feed import RedisFeeds
 from paynode.streams.publisher import RedisPublisher
 from tests.actors.bystanders import Nobody, Shelf
+from tests.support.waiting import wait_until
 
 LEASE = Lease(partition=7, epoch=1)
 STREAM = events_stream(LEASE.partition)
@@ -117,7 +118,7 @@ async def test_what_is_read_ahead_of_a_committer_that_stands_still_is_bounded(
         consumer = PartitionConsumer(parts, [committer], new_backoff=lambda: backoff_of(settings))
         group.start_soon(committer.run)
         group.start_soon(consumer.consume, LEASE, Stop())
-        await anyio.sleep(1.5)
+        await wait_until(lambda: feed.in_hand >= AHEAD, "all that may be is read", 60)
         first = feed.in_hand
         await anyio.sleep(0.3)
         assert feed.in_hand == first, "it goes on reading"

@@ -36,7 +36,8 @@ def leave(redis: Proxy, how: str) -> None:
         redis.cut_all()
 
 
-@pytest.mark.parametrize("how", [pytest.param("silent", marks=pytest.mark.long), "refusing"])
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["silent", "refusing"])
 async def test_payments_are_captured_while_redis_is_away(bare: Installation, to_redis: Proxy, how: str) -> None:
     merchants, before, during, after = await bare.merchants(10), History(), History(), History()
     await start(bare, "psp-sim")

@@ -145,6 +145,7 @@ def cut_tail(directory: Path) -> int:
     return size - size // 2
 
 
+@pytest.mark.long
 async def test_streams_and_groups_may_be_deleted_one_by_one(trouble: Trouble) -> None:
     deleted = 0
     async with load(trouble), trouble.redis.client() as client:
@@ -205,6 +206,7 @@ async def test_redis_may_be_full(trouble: Trouble) -> None:
     await refused_for_a_while(trouble, fill, heal, "OOM")
 
 
+@pytest.mark.long
 async def test_redis_may_be_made_a_replica_of_nobody(trouble: Trouble) -> None:
     """A failover that somebody began and did not end: READONLY to every write."""
 

@@ -100,6 +100,7 @@ async def watched() -> AsyncIterator[Watched]:
         yield watched
 
 
+@pytest.mark.long
 async def test_a_primary_may_be_killed_and_another_demoted(
     settings: Settings, watched: Watched, tmp_path: Path
 ) -> None:

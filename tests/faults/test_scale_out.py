@@ -36,6 +36,7 @@ def patient(bare: Installation) -> Installation:
     return bare
 
 
+@pytest.mark.long
 async def test_workers_that_join_leave_and_flap_end_in_fair_shares(patient: Installation, owner: Session) -> None:
     merchants, history = await patient.merchants(20), History()
     *_, first = await start(patient, "psp-sim", "serve", "scheduler", "worker --roles gateway", MERCHANTS)

@@ -63,6 +63,7 @@ async def test_what_one_psp_may_have_is_never_sent_to_another(two: TwoPsps, redi
     assert await installation.broken_laws() == []
 
 
+@pytest.mark.long
 async def test_what_an_operator_trips_goes_to_the_other_psp_until_he_resets_it(two: TwoPsps) -> None:
     installation, merchant = two.installation, await two.merchant()
     await start_gateway(installation)

@@ -62,7 +62,15 @@ async def verdicts(
 
 # With the long ones: what is seen by others of these as well, what has a test of its own, what is seen nearly always.
 _LONG = frozenset(
-    {"dedupe by entry", "group at the end", "sweep of what was not published", "key in the log", "answer before commit"}
+    {
+        "dedupe by entry",
+        "group at the end",
+        "sweep of what was not published",
+        "key in the log",
+        "answer before commit",
+        "stored error",
+        "descriptors leak",
+    }
 )
 
 
