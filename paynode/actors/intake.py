@@ -12,13 +12,13 @@ from paynode.domain.keeping import kept
 from paynode.domain.message import Message, Unread, Unreadable
 from paynode.domain.payment import Payment
 from paynode.domain.publishing import OutsideEvent, Verdict
-from paynode.domain.road import Entry
+from paynode.domain.road import Entry, Place
 
 
 class Shelf(Protocol):
     """What the database holds. Raises: Unavailable."""
 
-    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unread | Unreadable]: ...
+    async def messages(self, places: Sequence[Place]) -> Mapping[Place, Message | Unread | Unreadable]: ...
     async def verdicts(self, event_ids: Sequence[str]) -> Mapping[str, Verdict]: ...
     async def payments(self, payment_ids: Sequence[str]) -> Mapping[str, Payment]: ...
     async def books(self, merchant_ids: Sequence[str]) -> Mapping[str, MerchantBooks]: ...
@@ -59,11 +59,11 @@ class Intake:
     async def sort(self, entries: Sequence[Entry]) -> Sorted:
         """Say what each entry is, in their order."""
         refs = self._new_refs(entries)
-        found = await self._shelf.messages(self._stream, list(refs.values())) if refs else {}
+        found = await self._shelf.messages([(self._stream, ref) for ref in refs.values()]) if refs else {}
         result = Sorted()
         read: list[tuple[str, Message]] = []
         for entry in entries:
-            meaning = found.get(refs[entry.id]) if entry.id in refs else _meaning(entry)
+            meaning = found.get((self._stream, refs[entry.id])) if entry.id in refs else _meaning(entry)
             if isinstance(meaning, Unread):
                 meaning = await self._read(meaning)
             match meaning:

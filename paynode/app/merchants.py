@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -14,6 +15,7 @@ from paynode.actors.committer import Committer
 from paynode.actors.merchant import Around
 from paynode.actors.ownership import Ownership, Pace
 from paynode.actors.partition import PartitionConsumer, Surrounds
+from paynode.actors.shared_shelf import SharedShelf
 from paynode.app.parts import backoff_of, new_id, now_ms, policy_of
 from paynode.app.psps import adapters_of
 from paynode.app.roads import Roads
@@ -68,9 +70,11 @@ async def start_merchants(
             now_ms=now_ms,
         )
     )
+    # A partition has a turn of tills beside the one of all others, and an owner that comes and one that goes.
+    shelf = SharedShelf(PgShelf(database), turns_max=4 * partitions)
     parts = Surrounds(
         feeds=await ways.feeds(stack, worker_id),
-        shelf=PgShelf(database),
+        shelf=shelf,
         outside=OutsideReader(keys, partitions=partitions, now_ms=now_ms),
         outcomes=outcomes,
         suspects=PgSuspects(database),
@@ -84,7 +88,8 @@ async def start_merchants(
     presence = PgPresence(settings, worker_id=worker_id)
     stack.push_async_callback(presence.aclose)
     ownership = _ownership(settings, worker_id, presence, consumer, observer)
-    work.start_soon(_consume_until_drained, ownership, presence, committers, stop)
+    beside = [presence.stay, shelf.run, *(committer.run for committer in committers)]
+    work.start_soon(_consume_until_drained, ownership, beside, stop)
 
 
 def _committers(
@@ -159,11 +164,10 @@ def _bounds(settings: Settings) -> Bounds:
 
 
 async def _consume_until_drained(
-    ownership: Ownership, presence: PgPresence, committers: Iterable[Committer], stop: Stop
+    ownership: Ownership, beside: Iterable[Callable[[], Coroutine[Any, Any, None]]], stop: Stop
 ) -> None:
-    async with anyio.create_task_group() as beside:
-        beside.start_soon(presence.stay)
-        for committer in committers:
-            beside.start_soon(committer.run)
+    async with anyio.create_task_group() as group:
+        for run in beside:
+            group.start_soon(run)
         await ownership.run(stop)
-        beside.cancel_scope.cancel()  # what is in hand now was not through in time, and is not ours any more
+        group.cancel_scope.cancel()  # what is in hand now was not through in time, and is not ours any more

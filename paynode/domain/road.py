@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 MERCHANTS_GROUP: Final = "merchants"
 GATEWAY_GROUP: Final = "gateway"
@@ -24,6 +24,9 @@ _FOLLOW_UP: Final = ":follow-up"
 _COMMANDS: Final = ":commands"
 # Before the id of an entry that came by that lane: two streams may well give the same id.
 _POS_MARK: Final = "pos:"
+
+# A stream, and the outbox row that a pointer on it leads to.
+Place: TypeAlias = tuple[str, str]
 
 _SUBJECT: Final = re.compile(r'"subject" ?: ?"(mer_[0-9a-z]{26})"', re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)

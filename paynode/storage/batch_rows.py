@@ -1,10 +1,10 @@
-"""A batch as rows: JSON for the statements that change, tuples for COPY."""
+"""A batch as rows: a document for the function that writes it, tuples for COPY."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 import orjson
 
@@ -15,6 +15,10 @@ from paynode.domain.message import DeadLetter
 from paynode.domain.payment import Fact, Payment
 from paynode.domain.requesting import Request
 from paynode.storage.bodies import encode_order
+
+Change = TypeVar("Change")
+
+_Rows: TypeAlias = list[dict[str, object]]
 
 ENTRY_COLUMNS: Final = (
     "id", "line", "merchant_id", "seq", "payment_id", "operation_id", "type", "debit_account", "credit_account",
@@ -28,8 +32,46 @@ ADJUSTMENT_COLUMNS: Final = (
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _json(rows: Iterable[dict[str, object]]) -> str:
-    return orjson.dumps(list(rows)).decode()
+def document(batch: Batch, *, lease_s: float, has_ledger: bool) -> str:
+    """What `write_batch` reads: a list of rows for each name, nothing for what is empty.
+
+    `lease_s`: seconds for which the leases are renewed. Without `has_ledger` the ledger's lines are copied apart.
+    """
+    known, new = _parted(batch.wallets, lambda change: change.base_version)
+    begun, first = _parted(batch.heads, lambda change: change.base_seq)
+    lists: dict[str, Sequence[object]] = {
+        "leases": [{"partition": lease.partition, "epoch": lease.epoch} for lease in batch.leases],
+        "claims": batch.claims,
+        "evidence": _evidence(batch),
+        "payments": _payments(batch),
+        "made": _made(batch),
+        "operations": _operations(batch),
+        "decided": _decided(batch),
+        "entries": _named(ENTRY_COLUMNS, entries(batch)) if has_ledger else (),
+        "adjustments": _named(ADJUSTMENT_COLUMNS, adjustments(batch)) if has_ledger else (),
+        "wallets": _wallets(known),
+        "new_wallets": _wallets(new),
+        "heads": _heads(begun),
+        "new_heads": _heads(first),
+        "events": _events(batch),
+        "commands": _commands(batch),
+        "answered": batch.answered,
+        "buried": _letters([letter for letter in batch.letters if letter.what.ref is not None]),
+        "parked": batch.parked,
+        "verdicts": _verdicts(batch),
+        "letters": _letters([letter for letter in batch.letters if letter.what.ref is None]),
+    }
+    content: dict[str, object] = {name: rows for name, rows in lists.items() if rows}
+    return orjson.dumps(content | {"id": batch.id, "lease_s": lease_s}, default=bytes.hex).decode()
+
+
+def _parted(changes: Sequence[Change], base: Callable[[Change], int]) -> tuple[list[Change], list[Change]]:
+    """Changes of rows that are there, and first ones."""
+    return [change for change in changes if base(change)], [change for change in changes if not base(change)]
+
+
+def _named(columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> _Rows:
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _instant(at_ms: int) -> datetime:
@@ -37,9 +79,8 @@ def _instant(at_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=at_ms)
 
 
-def evidence(batch: Batch) -> str:
-    """Rows of `insert_evidence`."""
-    return _json(
+def _evidence(batch: Batch) -> _Rows:
+    return [
         {
             "id": fact.event_id,
             "payment_id": fact.payment_id,
@@ -56,12 +97,11 @@ def evidence(batch: Batch) -> str:
             "psp": fact.psp,
         }
         for fact in batch.facts
-    )
+    ]
 
 
-def payments(batch: Batch) -> str:
-    """Rows of `update_payments`."""
-    return _json(
+def _payments(batch: Batch) -> _Rows:
+    return [
         {
             "id": change.payment.id,
             "base_version": change.base_version,
@@ -83,12 +123,11 @@ def payments(batch: Batch) -> str:
             "keeps_order_slot": change.payment.keeps_order_slot,
         }
         for change in batch.payments
-    )
+    ]
 
 
-def made(batch: Batch) -> str:
-    """Rows of `insert_operations`; what became of them in the same batch is told by `update_operations`."""
-    return _json(
+def _made(batch: Batch) -> _Rows:
+    return [
         {
             "id": one.operation.id,
             "payment_id": one.order.payment_id,
@@ -106,12 +145,11 @@ def made(batch: Batch) -> str:
             "target": one.operation.target,
         }
         for one in batch.made
-    )
+    ]
 
 
-def operations(batch: Batch) -> str:
-    """Rows of `update_operations`."""
-    return _json(
+def _operations(batch: Batch) -> _Rows:
+    return [
         {
             "operation_id": operation.id,
             "state": operation.state,
@@ -120,12 +158,11 @@ def operations(batch: Batch) -> str:
         }
         for change in batch.payments
         for operation in change.payment.operations
-    )
+    ]
 
 
-def decided(batch: Batch) -> str:
-    """Rows of `decide_requests`."""
-    return _json({"id": one.request_id, "refusal": one.refusal} for one in batch.decided)
+def _decided(batch: Batch) -> _Rows:
+    return [{"id": one.request_id, "refusal": one.refusal} for one in batch.decided]
 
 
 def entries(batch: Batch) -> list[tuple[object, ...]]:
@@ -155,9 +192,8 @@ def _adjustment(one: Adjustment) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def wallets(changes: Sequence[WalletChange]) -> str:
-    """Rows of `update_wallets` and `insert_wallets`."""
-    return _json(
+def _wallets(changes: Sequence[WalletChange]) -> _Rows:
+    return [
         {
             "merchant_id": change.merchant_id,
             "currency": change.wallet.currency,
@@ -169,12 +205,11 @@ def wallets(changes: Sequence[WalletChange]) -> str:
             "base_version": change.base_version,
         }
         for change in changes
-    )
+    ]
 
 
-def heads(changes: Sequence[HeadChange]) -> str:
-    """Rows of `update_heads` and `insert_heads`."""
-    return _json(
+def _heads(changes: Sequence[HeadChange]) -> _Rows:
+    return [
         {
             "merchant_id": change.merchant_id,
             "seq": change.head.seq,
@@ -182,12 +217,11 @@ def heads(changes: Sequence[HeadChange]) -> str:
             "base_seq": change.base_seq,
         }
         for change in changes
-    )
+    ]
 
 
-def commands(batch: Batch) -> str:
-    """Rows of `insert_commands`."""
-    return _json(
+def _commands(batch: Batch) -> _Rows:
+    return [
         {
             "id": command.id,
             "stream": command.stream,
@@ -197,12 +231,11 @@ def commands(batch: Batch) -> str:
             "delay_ms": command.delay_ms,
         }
         for command in batch.commands
-    )
+    ]
 
 
-def events(batch: Batch) -> str:
-    """Rows of `insert_events`: what a reader of the timeline wants to know without asking again."""
-    return _json(
+def _events(batch: Batch) -> _Rows:
+    return [
         {
             "id": event.id,
             "payment_id": event.payment.id,
@@ -220,7 +253,7 @@ def events(batch: Batch) -> str:
             | _told_by(event.payment, event.cause),
         }
         for event in batch.events
-    )
+    ]
 
 
 def _told_by(payment: Payment, cause: Fact | Request) -> dict[str, object]:
@@ -246,9 +279,8 @@ def _told_by(payment: Payment, cause: Fact | Request) -> dict[str, object]:
             }
 
 
-def letters(buried: Sequence[DeadLetter]) -> str:
-    """Rows of `insert_letters` and `bury_rows`."""
-    return _json(
+def _letters(buried: Sequence[DeadLetter]) -> _Rows:
+    return [
         {
             "id": letter.id,
             "ref": letter.what.ref,
@@ -265,12 +297,11 @@ def letters(buried: Sequence[DeadLetter]) -> str:
             "fields": dict(letter.what.fields),
         }
         for letter in buried
-    )
+    ]
 
 
-def verdicts(batch: Batch) -> str:
-    """Rows of `insert_verdicts`."""
-    return _json(
+def _verdicts(batch: Batch) -> _Rows:
+    return [
         {
             "event_id": verdict.event_id,
             "content_sha256": verdict.content_sha256.hex(),
@@ -282,4 +313,4 @@ def verdicts(batch: Batch) -> str:
             "code": verdict.code,
         }
         for verdict in batch.verdicts
-    )
+    ]

@@ -263,6 +263,12 @@ def _is_node_lost(error: BaseException) -> bool:
     return isinstance(_translation(error), Unavailable)
 
 
+def is_cut_off(error: Unavailable) -> bool:
+    """Whether the server's word is missing, rather than that it refused: what it was asked for may have been done."""
+    cause = error.__cause__
+    return not isinstance(cause, asyncpg.PostgresError) or (cause.sqlstate or "").startswith(_NODE_IS_LOST)
+
+
 def _is_our_mistake(error: asyncpg.InterfaceError) -> bool:
     """asyncpg has one class for a closed connection and for a wrong argument; waiting does not cure the latter."""
     return isinstance(error, ValueError) or str(error.args[0]).startswith("the server expects")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 import orjson
@@ -30,12 +29,15 @@ from paynode.domain.payment import (
 from paynode.domain.psp import Outcome
 from paynode.domain.publishing import Result, Verdict
 from paynode.domain.requesting import Request
+from paynode.domain.road import Place
 from paynode.domain.wallet import Wallet
 from paynode.storage.bodies import decode_fact, decode_request
 from paynode.storage.postgres import Pool, borrowed, confirm
 from paynode.storage.queries import load
 
 _SQL: Final = load("shelf")
+
+_Row: TypeAlias = dict[str, Any]  # of a list that came as JSON: what the statement selects
 
 _DECODERS: Final[Mapping[str, Callable[[str], Fact | Request]]] = {EVIDENCE: decode_fact, REQUEST: decode_request}
 
@@ -46,16 +48,17 @@ class PgShelf:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unread | Unreadable]:
-        """What the pointers on a stream lead to, by outbox id; one that is missing has been processed, or is another's.
+    async def messages(self, places: Sequence[Place]) -> Mapping[Place, Message | Unread | Unreadable]:
+        """What pointers lead to; one that is missing has been processed, or is another stream's.
 
         Raises: Unavailable.
         """
+        streams, refs = [stream for stream, _ in places], [ref for _, ref in places]
         async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(_SQL["find_messages"], refs, stream)
-            if len(rows) < len(set(refs)):
+            rows = await connection.fetch(_SQL["find_messages"], streams, refs)
+            if len(rows) < len(places):
                 await confirm(connection)  # what is missing is acknowledged
-        return {row["id"]: _message(row) for row in rows}
+        return {(row["asked"], row["id"]): _message(row) for row in rows}
 
     async def verdicts(self, event_ids: Sequence[str]) -> Mapping[str, Verdict]:
         """What became of outside events, by id; one that is missing has never been seen.
@@ -79,19 +82,7 @@ class PgShelf:
                 # Evidence about a payment that is not there is buried: it must not be one read alone that says so.
                 await confirm(connection)
                 rows = await connection.fetch(_SQL["find_payments"], payment_ids)
-            made = await connection.fetch(_SQL["find_operations"], payment_ids)
-            evidence = await connection.fetch(_SQL["find_evidence"], payment_ids)
-        operations: dict[str, list[Operation]] = defaultdict(list)
-        for row in made:
-            operations[row["payment_id"]].append(_operation(row))
-        facts: dict[str, list[Fact]] = defaultdict(list)
-        for row in evidence:
-            facts[row["payment_id"]].append(_fact(row))
-        return {
-            row["id"]: _payment(row, tuple(operations[row["id"]]), tuple(facts[row["id"]]))
-            for row in rows
-            if operations[row["id"]]
-        }
+        return {row["id"]: _payment(row) for row in rows if row["operations"]}
 
     async def books(self, merchant_ids: Sequence[str]) -> Mapping[str, MerchantBooks]:
         """Fee plan, ledger head and wallets of the merchants, by id.
@@ -99,12 +90,13 @@ class PgShelf:
         Raises: Unavailable.
         """
         async with borrowed(self._pool) as connection:
-            accounts = await connection.fetch(_SQL["find_accounts"], merchant_ids)
-            wallets = await connection.fetch(_SQL["find_wallets"], merchant_ids)
-        by_merchant: dict[str, dict[str, Wallet]] = defaultdict(dict)
-        for row in wallets:
-            by_merchant[row["merchant_id"]][row["currency"]] = _wallet(row)
-        return {row["id"]: _books(row, by_merchant[row["id"]]) for row in accounts}
+            rows = await connection.fetch(_SQL["find_books"], merchant_ids)
+        return {row["id"]: _books(row) for row in rows}
+
+
+def _rows(content: str | None) -> list[_Row]:
+    rows: list[_Row] = orjson.loads(content or "[]")
+    return rows
 
 
 def _message(row: asyncpg.Record) -> Message | Unread | Unreadable:
@@ -156,14 +148,14 @@ def _unreadable(row: asyncpg.Record, reason: str, detail: str) -> Unreadable:
     )
 
 
-def _payment(row: asyncpg.Record, operations: tuple[Operation, ...], facts: tuple[Fact, ...]) -> Payment:
+def _payment(row: asyncpg.Record) -> Payment:
     return Payment(
         id=row["id"],
         merchant_id=row["merchant_id"],
         money=Money(amount=row["amount"], currency=row["currency"]),
         method=Method(row["method"]),
-        operations=operations,
-        facts=facts,
+        operations=tuple(_operation(one) for one in _rows(row["operations"])),
+        facts=tuple(_fact(one) for one in _rows(row["evidence"])),
         status=Status(row["status"]),
         version=row["version"],
         amounts=Amounts(
@@ -189,7 +181,7 @@ def _payment(row: asyncpg.Record, operations: tuple[Operation, ...], facts: tupl
     )
 
 
-def _operation(row: asyncpg.Record) -> Operation:
+def _operation(row: _Row) -> Operation:
     return Operation(
         id=row["id"],
         kind=OperationKind(row["kind"]),
@@ -206,7 +198,7 @@ def _operation(row: asyncpg.Record) -> Operation:
     )
 
 
-def _fact(row: asyncpg.Record) -> Fact:
+def _fact(row: _Row) -> Fact:
     return Fact(
         event_id=row["id"],
         payment_id=row["payment_id"],
@@ -224,16 +216,16 @@ def _fact(row: asyncpg.Record) -> Fact:
     )
 
 
-def _books(row: asyncpg.Record, wallets: Mapping[str, Wallet]) -> MerchantBooks:
+def _books(row: asyncpg.Record) -> MerchantBooks:
     return MerchantBooks(
         merchant_id=row["id"],
         fees=FeePlan(fixed=row["fee_fixed"], basis_points=row["fee_basis_points"]),
         head=NO_ENTRIES if row["seq"] is None else Head(seq=row["seq"], hash=row["hash"]),
-        wallets=wallets,
+        wallets={one["currency"]: _wallet(one) for one in _rows(row["wallets"])},
     )
 
 
-def _wallet(row: asyncpg.Record) -> Wallet:
+def _wallet(row: _Row) -> Wallet:
     return Wallet(
         currency=row["currency"],
         pending=row["pending"],

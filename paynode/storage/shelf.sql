@@ -3,10 +3,12 @@
 -- streams are not found: a pointer that stands where it does not belong must not claim what others are to do. Of the
 -- stream's two lanes, which one owner reads, either will do. Who told what is evidence stands in the inbox, if it was a
 -- callback: the operation may have gone on to another PSP meanwhile.
-SELECT o.id::text AS id, o.type, o.merchant_id::text AS merchant_id, o.payment_id::text AS payment_id, o.body, i.psp
-FROM outbox AS o
+SELECT
+    asked.stream AS asked, o.id::text AS id, o.type, o.merchant_id::text AS merchant_id,
+    o.payment_id::text AS payment_id, o.body, i.psp
+FROM unnest($1::text[], $2::uuid[]) AS asked (stream, id)
+INNER JOIN outbox AS o ON o.id = asked.id AND o.stream IN (asked.stream, asked.stream || ':pos')
 LEFT JOIN inbox AS i ON i.id = o.id
-WHERE o.id = ANY($1::uuid[]) AND o.stream IN ($2, $2 || ':pos')
 
 -- name: find_verdicts
 -- What became of outside events that were had before. A dead letter's event is known too: only a requeue brings it back.
@@ -16,7 +18,8 @@ FROM applied_events
 WHERE event_id = ANY($1::uuid[])
 
 -- name: find_payments
--- What the actors fold operations and evidence onto.
+-- What the actors fold operations and evidence onto. Of operations the charge first: a payment began with it. Evidence in
+-- the order in which it came to the books: of two equal charges the earlier one carries the posting.
 SELECT
     p.id::text AS id, p.merchant_id::text AS merchant_id, p.amount, p.currency, p.method ->> 'type' AS method,
     p.status, p.version, p.amount_authorized, p.amount_capturing, p.amount_captured, p.amount_voiding,
@@ -26,38 +29,42 @@ SELECT
     EXISTS (
         SELECT FROM dead_letters AS d
         WHERE d.payment_id = p.id AND d.status = 'dead' AND d.type = 'psp.evidence'
-    ) AS is_held_up
+    ) AS is_held_up,
+    (
+        SELECT jsonb_agg(to_jsonb(o) ORDER BY o.kind NOT IN ('sale', 'authorize'), o.created_at, o.id)
+        FROM (
+            SELECT
+                id, kind, amount, currency, psp, state, psp_reference, is_final, origin, hold_available, hold_pending,
+                reason, target, created_at
+            FROM operations
+            WHERE payment_id = p.id
+        ) AS o
+    ) AS operations,
+    (
+        SELECT jsonb_agg(to_jsonb(e) ORDER BY e.at, e.id)
+        FROM (
+            SELECT
+                id, payment_id, operation_id, outcome, source, psp_reference, amount, currency, page_url, reason,
+                fraud_check, psp, (extract(EPOCH FROM psp_at) * 1000)::bigint AS psp_at_ms, at
+            FROM evidence
+            WHERE payment_id = p.id
+        ) AS e
+    ) AS evidence
 FROM payments AS p
 WHERE p.id = ANY($1::uuid[])
 
--- name: find_operations
--- Of a payment, the charge first: a payment began with it.
+-- name: find_books
+-- The head is missing before the merchant's first posting. Wallets in all currencies.
 SELECT
-    id::text AS id, payment_id::text AS payment_id, kind, amount, currency, psp, state, psp_reference, is_final,
-    origin, hold_available, hold_pending, reason, target
-FROM operations
-WHERE payment_id = ANY($1::uuid[])
-ORDER BY payment_id, kind NOT IN ('sale', 'authorize'), created_at, id
-
--- name: find_evidence
--- In the order in which it came to the books: of two equal charges the earlier one carries the posting.
-SELECT
-    id::text AS id, payment_id::text AS payment_id, operation_id::text AS operation_id, outcome, source,
-    psp_reference, amount, currency, page_url, reason, fraud_check, psp,
-    (extract(EPOCH FROM psp_at) * 1000)::bigint AS psp_at_ms
-FROM evidence
-WHERE payment_id = ANY($1::uuid[])
-ORDER BY payment_id, at, id
-
--- name: find_accounts
--- The head is missing before the merchant's first posting.
-SELECT m.id::text AS id, m.fee_fixed, m.fee_basis_points, h.seq, h.hash
+    m.id::text AS id, m.fee_fixed, m.fee_basis_points, h.seq, h.hash,
+    (
+        SELECT jsonb_agg(to_jsonb(w))
+        FROM (
+            SELECT currency, pending, available, reserve, held, version
+            FROM wallets
+            WHERE merchant_id = m.id
+        ) AS w
+    ) AS wallets
 FROM merchants AS m
 LEFT JOIN ledger_heads AS h ON h.merchant_id = m.id
 WHERE m.id = ANY($1::uuid[])
-
--- name: find_wallets
--- All currencies of the merchants in hand.
-SELECT merchant_id::text AS merchant_id, currency, pending, available, reserve, held, version
-FROM wallets
-WHERE merchant_id = ANY($1::uuid[])

@@ -11,13 +11,14 @@ from paynode.domain.money import FeePlan
 from paynode.domain.payment import Fact, Payment, Source
 from paynode.domain.psp import Outcome
 from paynode.domain.publishing import Verdict
+from paynode.domain.road import Place
 
 
 class Shelf:
     """Knows every row, and no payment: each message is buried, which is as much to commit as any."""
 
-    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]:
-        return {ref: _message(ref) for ref in refs}
+    async def messages(self, places: Sequence[Place]) -> Mapping[Place, Message | Unreadable]:
+        return {place: _message(place[1]) for place in places}
 
     async def verdicts(self, event_ids: Sequence[str]) -> Mapping[str, Verdict]:
         return {}

@@ -15,7 +15,7 @@ from paynode.domain.money import Money
 from paynode.domain.payment import Fact, Payment, Source
 from paynode.domain.psp import Outcome
 from paynode.domain.publishing import OutsideEvent, OutsideType, Result, Verdict, WalletMovement
-from paynode.domain.road import Entry
+from paynode.domain.road import Entry, Place
 
 STREAM = "paynode:{p03}:events"
 ROW = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -30,10 +30,10 @@ class Stock:
     known: dict[str, Verdict] = field(default_factory=dict)
     looked_up: list[str] = field(default_factory=list)
 
-    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unread | Unreadable]:
-        assert stream == STREAM
-        self.looked_up += refs
-        return {ref: self.rows[ref] for ref in refs if ref in self.rows}
+    async def messages(self, places: Sequence[Place]) -> Mapping[Place, Message | Unread | Unreadable]:
+        assert {stream for stream, _ in places} == {STREAM}
+        self.looked_up += [ref for _, ref in places]
+        return {place: self.rows[place[1]] for place in places if place[1] in self.rows}
 
     async def verdicts(self, event_ids: Sequence[str]) -> Mapping[str, Verdict]:
         return {event_id: self.known[event_id] for event_id in event_ids if event_id in self.known}

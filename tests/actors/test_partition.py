@@ -14,7 +14,7 @@ from paynode.actors.partition import PartitionConsumer, Surrounds
 from paynode.domain.batch import Batch, Lease
 from paynode.domain.errors import Conflict, Unavailable
 from paynode.domain.message import Message, Unreadable
-from paynode.domain.road import Entry, entry_on_pos_lane
+from paynode.domain.road import Entry, Place, entry_on_pos_lane
 from paynode.runtime.backoff import Backoff
 from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
@@ -97,11 +97,11 @@ class ShopShelf(Shelf):
     def __init__(self, stream: Stream) -> None:
         self._merchants = {entry.ref: entry.merchant for entry in stream.entries}
 
-    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unreadable]:
-        found = await super().messages(stream, refs)
+    async def messages(self, places: Sequence[Place]) -> Mapping[Place, Message | Unreadable]:
+        found = await super().messages(places)
         return {
-            ref: replace(one, merchant_id=self._merchants[ref])
-            for ref, one in found.items()
+            place: replace(one, merchant_id=self._merchants[place[1]])
+            for place, one in found.items()
             if isinstance(one, Message)
         }
 

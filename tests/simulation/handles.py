@@ -19,7 +19,7 @@ from paynode.domain.money import FeePlan
 from paynode.domain.ownership import Sight, Taken
 from paynode.domain.payment import Fact, Payment, PspOrder
 from paynode.domain.publishing import Verdict
-from paynode.domain.road import Pointer, Published
+from paynode.domain.road import Place, Pointer, Published
 from tests.simulation.processes import Lost, Process, Server, Surroundings
 from tests.simulation.store import AttemptRow, OutboxRow, Store
 
@@ -122,10 +122,10 @@ class SimShelf:
         self._session = session
         self._tables = session.store.tables
 
-    async def messages(self, stream: str, refs: Sequence[str]) -> Mapping[str, Message | Unread | Unreadable]:
-        def find() -> dict[str, Message | Unread | Unreadable]:
-            rows = (self._tables.outbox.get(ref) for ref in refs)
-            return {row.id: _message(row) for row in rows if row is not None and row.stream == stream}
+    async def messages(self, places: Sequence[Place]) -> Mapping[Place, Message | Unread | Unreadable]:
+        def find() -> dict[Place, Message | Unread | Unreadable]:
+            asked = [(stream, self._tables.outbox.get(ref)) for stream, ref in places]
+            return {(row.stream, row.id): _message(row) for stream, row in asked if row and row.stream == stream}
 
         return await self._session.call(find)
 

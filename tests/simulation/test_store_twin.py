@@ -131,11 +131,11 @@ class Both:
 
     async def load(self) -> None:
         """Both shelves hold the same; and one more mind remembers it."""
-        ids, refs = [one.id for one in self.payments], [fact.event_id for fact in self.facts]
+        ids, places = [one.id for one in self.payments], [(STREAM, fact.event_id) for fact in self.facts]
         books, payments = await self.shelf.books([self.merchant]), await self.shelf.payments(ids)
         assert books == await self.twin_shelf.books([self.merchant])
         assert payments == await self.twin_shelf.payments(ids)
-        assert await self.shelf.messages(STREAM, refs) == await self.twin_shelf.messages(STREAM, refs)
+        assert await self.shelf.messages(places) == await self.twin_shelf.messages(places)
         events = [event.id for event in self.events]
         verdicts = await self.twin_shelf.verdicts(events)
         assert await self.shelf.verdicts(events) == {one: replace(said, content="") for one, said in verdicts.items()}

@@ -118,7 +118,8 @@ async def test_a_hint_has_that_psp_asked_by_its_own_name_and_its_answer_is_known
             [Conclusion(command=command, answer=answer, source=Source.INQUIRY, evidence_id=command.ref)]
         )
     async with pool(settings, Role.COMMITTER, application_name="test", size=1) as connections:
-        message = (await PgShelf(connections).messages(evidence.stream, [evidence.ref]))[evidence.ref]
+        place = evidence.stream, evidence.ref
+        message = (await PgShelf(connections).messages([place]))[place]
     assert isinstance(message, Message)
     assert isinstance(message.content, Fact)
     assert (message.content.psp, message.content.reference) == ("sim", "ch_1")

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+import uuid_utils
 from redis.exceptions import ResponseError
 
 from paynode.actors.relay import Relay
-from paynode.domain.batch import Batch, Lease
+from paynode.domain.batch import Batch, Lease, merge
 from paynode.domain.road import Entry, Pointer, place_of
 from paynode.storage import batch_rows, books
 from paynode.storage.books import PgBooks
@@ -41,13 +42,21 @@ def acknowledge_before_commit() -> None:
 def no_epoch_check() -> None:
     """Whoever believes that it owns a partition writes, and is never told otherwise."""
 
-    async def renew(self: Any, session: Session, batch: Batch) -> None:
-        pass
+    def make(commit: Method) -> Method:
+        async def careless(self: Any, batch: Batch) -> None:
+            session = await _beside(self)
+            rows = await session.fetch("SELECT partition, epoch FROM partitions")
+            await close(session)
+            epochs = {row["partition"]: row["epoch"] for row in rows}
+            leases = tuple(replace(lease, epoch=epochs[lease.partition]) for lease in batch.leases)
+            await commit(self, replace(batch, leases=leases))
+
+        return careless
 
     async def keep(self: Any, leases: Iterable[Lease]) -> frozenset[Lease]:
         return frozenset(leases)
 
-    wrap(PgBooks, "_renew", lambda _: renew)
+    wrap(PgBooks, "commit", make)
     wrap(PgLeases, "keep", lambda _: keep)
 
 
@@ -69,10 +78,9 @@ def wallet_outside_the_transaction() -> None:
     def make(commit: Method) -> Method:
         async def careless(self: Any, batch: Batch) -> None:
             session = await _beside(self)
-            known = [change for change in batch.wallets if change.base_version]
-            new = [change for change in batch.wallets if not change.base_version]
-            await session.execute(books._SQL["update_wallets"], batch_rows.wallets(known))
-            await session.execute(books._SQL["insert_wallets"], batch_rows.wallets(new))
+            alone = replace(merge(str(uuid_utils.uuid7()), []), leases=batch.leases, wallets=batch.wallets)
+            document = batch_rows.document(alone, lease_s=self._settings.worker.lease_s, has_ledger=True)
+            await session.execute(books._SQL["write_batch"], document)
             await close(session)
             await anyio.sleep(0.05)
             await commit(self, replace(batch, wallets=()))
