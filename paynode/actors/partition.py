@@ -222,7 +222,8 @@ class PartitionRun:
             self.fail(error)
 
     async def _take_turn(self, backlog: Backlog, group: TaskGroup) -> None:
-        moved, turn = self._ahead.moved, backlog.take(self._parts.bounds.turn)
+        moved, is_beside_tills = self._ahead.moved, self._parts.precedence.is_expected
+        turn = backlog.take(self._parts.bounds.turn, is_beside_tills=is_beside_tills)
         if not (turn.whole or turn.ids):
             await moved.wait()
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from paynode.domain.errors import Transient
-from paynode.domain.road import Pointer, Published
+from paynode.domain.road import Pointer
 from paynode.runtime.rounds import Rounds, Singleton
 from paynode.runtime.stopping import Stop
 
@@ -17,9 +17,10 @@ class Outbox(Protocol):
     """What is not processed yet. Raises: Unavailable."""
 
     async def take_due(self, count: int) -> Sequence[Pointer]: ...
-    async def find_old(
-        self, *, after_s: float, max_s: float, count: int, before_ms: Mapping[str, int]
-    ) -> Sequence[Published]: ...
+    async def old_streams(self, after_s: float) -> Sequence[str]: ...
+    async def find_lost(
+        self, before_ms: Mapping[str, int | None], *, after_s: float, max_s: float, count: int
+    ) -> Sequence[Pointer]: ...
     async def mark_republished(self, refs: Sequence[str]) -> None: ...
 
 
@@ -54,20 +55,6 @@ class RelayRules:
     republish_after_s: float
     republish_max_s: float
     sweep_size: int
-
-
-def lost(old: Sequence[Published], first_entry_ms: Mapping[str, int | None], *, margin_ms: int) -> list[Pointer]:
-    """Which of the old rows cannot be in their streams any more.
-
-    Entries leave a stream only when they are processed, so a row's entry is gone if the stream is empty or begins
-    clearly later than the row was put there. Without this a backlog would be published into itself.
-    """
-    missing = []
-    for row in old:
-        first_ms = first_entry_ms[row.pointer.stream]
-        if first_ms is None or first_ms > row.at_ms + margin_ms:
-            missing.append(row.pointer)
-    return missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,22 +119,20 @@ class Relay:
             await self._road.publish(missing)
         self._observer.swept(len(due), len(missing))
 
-    async def _missing(self) -> list[Pointer]:
+    async def _missing(self) -> Sequence[Pointer]:
         """Old rows whose entries are gone.
 
-        A page may be full of rows that only wait. So once more, without those of the streams that are known by then,
-        until a page shows no new stream: their number bounds the pages.
+        Entries leave a stream only when they are processed, so a row's entry is gone if the stream is empty or begins
+        clearly later than the row was put there. Without this a backlog would be published into itself. The streams are
+        looked at first: what is processed after that look has no row any more when rows are.
         """
         rules, margin_ms = self._rules, int(self._rules.republish_after_s * 1000)
-        first: dict[str, int | None] = {}
-        while True:
-            old = await self._outbox.find_old(
-                after_s=rules.republish_after_s,
-                max_s=rules.republish_max_s,
-                count=rules.sweep_size,
-                before_ms={stream: ms - margin_ms for stream, ms in first.items() if ms is not None},
-            )
-            unseen = {row.pointer.stream for row in old} - first.keys()
-            first |= {stream: await self._road.first_entry_ms(stream) for stream in unseen}
-            if not unseen or len(old) < rules.sweep_size:
-                return lost(old, first, margin_ms=margin_ms)
+        before_ms: dict[str, int | None] = {}
+        for stream in await self._outbox.old_streams(rules.republish_after_s):
+            first_ms = await self._road.first_entry_ms(stream)
+            before_ms[stream] = None if first_ms is None else first_ms - margin_ms
+        if not before_ms:
+            return []
+        return await self._outbox.find_lost(
+            before_ms, after_s=rules.republish_after_s, max_s=rules.republish_max_s, count=rules.sweep_size
+        )

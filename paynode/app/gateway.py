@@ -34,7 +34,7 @@ from paynode.runtime.stopping import Stop
 from paynode.storage.attempts import PgAttempts
 from paynode.storage.commands import PgCommands
 from paynode.storage.guards import PgProbes
-from paynode.storage.postgres import Pool, Role, pool
+from paynode.storage.postgres import BY_KEY, Pool, Role, pool
 from paynode.streams.client import reader_client
 
 # Seconds that a probe's lease lasts beyond the longest call: for the lease itself to be granted.
@@ -53,7 +53,7 @@ async def start_gateways(
     precedence: Precedence,
 ) -> None:
     """Perform every PSP's commands until `stop`, each apart from the others; what they need is closed by `stack`."""
-    database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=worker_id, is_by_key=True))
+    database = await stack.enter_async_context(pool(settings, Role.GATEWAY, application_name=worker_id, planner=BY_KEY))
     screening = await screening_of(settings, database, observer, stack)
     house = _House(settings, worker_id, ways, observer, database, screening, precedence)
     for name, adapter in adapters_of(settings).items():

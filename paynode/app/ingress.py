@@ -29,7 +29,7 @@ from paynode.storage.accepting import PgAccepting
 from paynode.storage.callbacks import PgCallbacks
 from paynode.storage.keys import PgKeys
 from paynode.storage.point_of_sale import PgPointOfSale
-from paynode.storage.postgres import Pool, Role, pool
+from paynode.storage.postgres import BY_INDEX, Pool, Role, pool
 from paynode.storage.reading import PgReading
 from paynode.storage.requesting import PgRequesting
 from paynode.storage.waiting import waited_s
@@ -44,7 +44,7 @@ async def run_ingress(settings: Settings) -> None:
     async with (
         anyio.create_task_group() as tasks,
         pool(settings, Role.INGRESS, application_name="ingress") as writing,
-        pool(settings, Role.READER, application_name="ingress-reader") as reading,
+        pool(settings, Role.READER, application_name="ingress-reader", planner=BY_INDEX) as reading,
         # Their own: whatever else the ingress has to do, what a PSP tells is stored.
         pool(
             settings,

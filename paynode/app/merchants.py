@@ -27,7 +27,7 @@ from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
 from paynode.storage.books import PgBooks
 from paynode.storage.leases import PgLeases, count_partitions
-from paynode.storage.postgres import Pool, Role, pool
+from paynode.storage.postgres import BY_KEY, Pool, Role, pool
 from paynode.storage.presence import PgPresence
 from paynode.storage.publishers import PgPublishers
 from paynode.storage.shelf import PgShelf
@@ -56,7 +56,7 @@ async def start_merchants(
     Raises: PartitionsDiffer, Unavailable.
     """
     database = await stack.enter_async_context(
-        pool(settings, Role.COMMITTER, application_name=worker_id, is_by_key=True)
+        pool(settings, Role.COMMITTER, application_name=worker_id, planner=BY_KEY)
     )
     partitions = await _partitions(settings, database)
     keys, around = PgPublishers(database), _around(settings)

@@ -32,9 +32,11 @@ from paynode.storage.queries import load
 from paynode.streams.client import commands_client
 
 _SQL = load("bench")
-# Requests at once while the checkouts are heaped up; seconds that a checkout takes at the PSP, so that they wait.
+# Requests at once while the checkouts are heaped up.
 _CLIENTS = 64
-_CHECKOUT_MS = 5000
+# Milliseconds that a checkout takes at the PSP, so that they wait: from the first to the sum of both. With one time for
+# all of them those that are under way would come back in one instant, for ever, which no PSP's calls do.
+_CHECKOUT_MS, _SPREAD_MS = 4000, 2000
 _WAIT_S = 30
 
 
@@ -140,7 +142,8 @@ async def _check_out(settings: Settings, shops: Sequence[Created], count: int) -
 
     async def client(http: aiohttp.ClientSession, numbers: Iterator[int]) -> None:
         for number in numbers:
-            key, name = shops[number % len(shops)].api_key or "", f"tok_slow_{_CHECKOUT_MS}"
+            key, slow_ms = shops[number % len(shops)].api_key or "", _CHECKOUT_MS + 7919 * number % _SPREAD_MS
+            name = f"tok_slow_{slow_ms}"
             status = await _post(settings, http, key, f"{run_id}-{number}", "respond-async", name)
             if status != 202:
                 raise BenchFailed(f"a checkout was answered {status}")

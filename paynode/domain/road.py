@@ -92,14 +92,6 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """A pointer and when it was last put on its stream, in milliseconds since 1970 by the database's clock."""
-
-    pointer: Pointer
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """A payment has a new version: what waiters are told."""
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import anyio
+
+# Seconds after somebody urgent came in which the next one is expected.
+_EXPECTED_S: Final = 2.0
 
 
 class Precedence:
@@ -15,8 +21,10 @@ class Precedence:
     back before their next piece of work, but never for longer than `patience_s` seconds, however many hurry.
     """
 
-    def __init__(self, *, patience_s: float) -> None:
+    def __init__(self, *, patience_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience_s = patience_s
+        self._clock = clock
+        self._last_came = -math.inf
         self._urgent = 0
         self._clear = anyio.Event()
 
@@ -25,9 +33,16 @@ class Precedence:
         """Whether somebody urgent is under way."""
         return self._urgent > 0
 
+    @property
+    def is_expected(self) -> bool:
+        """Whether somebody urgent is under way, or was a moment ago: the next one comes soon."""
+        return self.is_taken or self._clock() - self._last_came < _EXPECTED_S
+
     def came(self, count: int) -> None:
         """So many urgent ones have come."""
-        self._urgent += count
+        if count:
+            self._urgent += count
+            self._last_came = self._clock()
 
     def went(self, count: int) -> None:
         """So many of them are through."""

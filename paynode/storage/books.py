@@ -12,7 +12,7 @@ from paynode.config import Settings
 from paynode.domain.batch import Batch
 from paynode.domain.errors import CommitAmbiguous, Conflict, Fenced, Poison, Unavailable
 from paynode.storage import batch_rows
-from paynode.storage.postgres import Role, Session, close, connect, is_cut_off, translated
+from paynode.storage.postgres import BY_KEY, Role, Session, close, connect, is_cut_off, translated
 from paynode.storage.queries import load
 
 _SQL: Final = load("books")
@@ -64,7 +64,7 @@ class PgBooks:
 
     async def _connected(self) -> Session:
         if self._session is None or self._session.is_closed():
-            self._session = await connect(self._settings, Role.COMMITTER, application_name=self._name, is_by_key=True)
+            self._session = await connect(self._settings, Role.COMMITTER, application_name=self._name, planner=BY_KEY)
         return self._session
 
     async def _transact(self, session: Session, batch: Batch) -> None:

@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from paynode.domain.ids import MERCHANT, public
-from paynode.domain.road import Pointer, Published
+from paynode.domain.road import Pointer
 from paynode.storage.postgres import Pool, borrowed
 from paynode.storage.queries import load
 
@@ -28,17 +28,23 @@ class PgOutbox:
             rows = await connection.fetch(_SQL["take_due_rows"], count)
         return [_pointer(row) for row in rows]
 
-    async def find_old(
-        self, *, after_s: float, max_s: float, count: int, before_ms: Mapping[str, int]
-    ) -> Sequence[Published]:
-        """Rows published more than `after_s` ago (doubled each time, up to `max_s`) and not processed since.
+    async def old_streams(self, after_s: float) -> Sequence[str]:
+        """Streams with rows that were published more than `after_s` seconds ago and are not processed."""
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(_SQL["find_old_streams"], after_s)
+        return [row["stream"] for row in rows]
 
-        Of the streams in `before_ms` only those published before that instant.
+    async def find_lost(
+        self, before_ms: Mapping[str, int | None], *, after_s: float, max_s: float, count: int
+    ) -> Sequence[Pointer]:
+        """The oldest `count` rows of these streams that were published before the given instant, None: at any time.
+
+        And more than `after_s` seconds ago, doubled each time, up to `max_s`.
         """
         bounds = orjson.dumps(dict(before_ms)).decode()
         async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(_SQL["find_old_rows"], after_s, max_s, count, bounds)
-        return [Published(pointer=_pointer(row), at_ms=row["published_at_ms"]) for row in rows]
+            rows = await connection.fetch(_SQL["find_lost_rows"], after_s, max_s, count, bounds)
+        return [_pointer(row) for row in rows]
 
     async def mark_republished(self, refs: Sequence[str]) -> None:
         """Remember that these are about to be put on their streams again."""

@@ -22,29 +22,60 @@ SELECT id::text AS id, stream, merchant_id::text AS merchant_id
 FROM taken
 ORDER BY available_at
 
--- name: find_old_rows
--- Published a while ago and still not processed: its entry may be lost, or waiting in the stream. The pause doubles
--- with every time it was published again. Of a stream that is named in $4 only what was published before that instant
--- (milliseconds): the rest is a backlog, which must not hide what is lost behind it. A command with an open attempt is
--- being worked on; that an open one is not `not_sent` goes without saying, but finds the index.
-SELECT
-    o.id::text AS id, o.stream, o.merchant_id::text AS merchant_id,
-    (extract(EPOCH FROM o.published_at) * 1000)::bigint AS published_at_ms
-FROM outbox AS o
-WHERE
-    o.published_at < statement_timestamp() - $1 * interval '1 second'
-    AND o.published_at < statement_timestamp()
-    - least($2, $1 * power(2, least(o.republished, 20))) * interval '1 second'
-    AND o.published_at < coalesce(
-        'epoch'::timestamptz + ($4::jsonb ->> o.stream)::bigint * interval '1 millisecond', 'infinity'
+-- name: find_old_streams
+-- Streams with something that was published a while ago ($1, seconds) and is not processed. From one stream's name to the
+-- next, so that it costs the same however many rows wait.
+WITH RECURSIVE streams AS (
+    (SELECT stream FROM outbox WHERE published_at IS NOT NULL ORDER BY stream LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT o.stream
+        FROM outbox AS o
+        WHERE o.published_at IS NOT NULL AND o.stream > s.stream
+        ORDER BY o.stream
+        LIMIT 1
     )
-    AND NOT EXISTS (
-        SELECT FROM psp_attempts AS a
-        WHERE
-            a.operation_id = o.operation_id AND a.outcome IS DISTINCT FROM 'not_sent'
-            AND a.concluded_at IS NULL AND a.deadline_at > clock_timestamp()
-            AND o.type IN ('psp.submit', 'psp.inquire')
-    )
+    FROM streams AS s
+    WHERE s.stream IS NOT NULL
+)
+
+SELECT s.stream
+FROM streams AS s
+WHERE (
+    SELECT o.published_at
+    FROM outbox AS o
+    WHERE o.stream = s.stream AND o.published_at IS NOT NULL
+    ORDER BY o.published_at
+    LIMIT 1
+) < statement_timestamp() - $1 * interval '1 second'
+
+-- name: find_lost_rows
+-- Published a while ago and not processed, and their entries are gone: of each stream in $4 what was published before that
+-- instant (milliseconds), with null all of it. The pause doubles with every time that one was published again. A command
+-- with an open attempt is being worked on; that an open one is not `not_sent` goes without saying, but finds the index.
+SELECT o.id, o.stream, o.merchant_id
+FROM jsonb_each_text($4::jsonb) AS gone (stream, before_ms)
+CROSS JOIN LATERAL (
+    SELECT o.id::text AS id, o.stream, o.merchant_id::text AS merchant_id, o.published_at
+    FROM outbox AS o
+    WHERE
+        o.stream = gone.stream
+        AND o.published_at < statement_timestamp() - $1 * interval '1 second'
+        AND o.published_at < coalesce(
+            'epoch'::timestamptz + gone.before_ms::bigint * interval '1 millisecond', 'infinity'
+        )
+        AND o.published_at < statement_timestamp()
+        - least($2, $1 * power(2, least(o.republished, 20))) * interval '1 second'
+        AND NOT EXISTS (
+            SELECT FROM psp_attempts AS a
+            WHERE
+                a.operation_id = o.operation_id AND a.outcome IS DISTINCT FROM 'not_sent'
+                AND a.concluded_at IS NULL AND a.deadline_at > clock_timestamp()
+                AND o.type IN ('psp.submit', 'psp.inquire')
+        )
+    ORDER BY o.published_at
+    LIMIT $3
+) AS o
 ORDER BY o.published_at
 LIMIT $3
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeAlias
 
@@ -46,13 +46,15 @@ _GRACE_S: Final = 2.0
 # argument for a hundred rows and a table that nobody has analysed yet for a small one, reads all of it, and keeps that
 # plan while the table grows. What is left when these are off is the look-up by an index, row by row: a bitmap scan
 # always has a key, an index scan need not.
-_BY_KEY: Final = {
+BY_KEY: Final[Mapping[str, str]] = {
     "enable_seqscan": "off",
     "enable_indexscan": "off",
     "enable_indexonlyscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
+# For sessions that also read pages in the order of an index.
+BY_INDEX: Final[Mapping[str, str]] = {"enable_seqscan": "off"}
 
 # Seconds to wait for a free connection of a pool.
 _WAIT_S: Final = 5.0
@@ -104,15 +106,15 @@ async def connect(
     *,
     application_name: str,
     statement_timeout_ms: int | None = None,
-    is_by_key: bool = False,
+    planner: Mapping[str, str] | None = None,
 ) -> Session:
     """A session of the caller's own. `statement_timeout_ms` replaces the configured one (0: no limit).
 
-    `is_by_key` is for one whose statements all find their rows by a key.
+    `planner`: how its statements are to be planned, BY_KEY or BY_INDEX; without it as PostgreSQL thinks fit.
 
     Raises: Unavailable; asyncpg's own error when the log-in is refused, which no waiting cures.
     """
-    arguments = _arguments(settings, application_name, statement_timeout_ms, is_by_key=is_by_key)
+    arguments = _arguments(settings, application_name, statement_timeout_ms, planner=planner)
     # A session of one's own is opened at the start or after a failure: what was known then is no guide.
     forget()
     with translated():
@@ -143,13 +145,18 @@ async def close(connection: Session) -> None:
 
 @asynccontextmanager
 async def pool(
-    settings: Settings, role: Role, *, application_name: str, size: int | None = None, is_by_key: bool = False
+    settings: Settings,
+    role: Role,
+    *,
+    application_name: str,
+    size: int | None = None,
+    planner: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Pool]:
     """A pool of at most `size` connections; one is opened at once, so that a wrong URL shows at the start.
 
-    `is_by_key` as for `connect`.
+    `planner` as for `connect`.
     """
-    arguments = _arguments(settings, application_name, None, is_by_key=is_by_key)
+    arguments = _arguments(settings, application_name, None, planner=planner)
     pooling: dict[str, Any] = {"connect": _opener(settings, role, arguments), "connection_class": _Pooled}
     with translated():
         opened = await asyncpg.create_pool(
@@ -292,7 +299,7 @@ def _opener(settings: Settings, role: Role, arguments: dict[str, Any]) -> Callab
 
 
 def _arguments(
-    settings: Settings, application_name: str, statement_timeout_ms: int | None, *, is_by_key: bool
+    settings: Settings, application_name: str, statement_timeout_ms: int | None, *, planner: Mapping[str, str] | None
 ) -> dict[str, Any]:
     limits = settings.database
     statement_ms = limits.statement_timeout_ms if statement_timeout_ms is None else statement_timeout_ms
@@ -308,6 +315,6 @@ def _arguments(
             "lock_timeout": str(limits.lock_timeout_ms),
             # A process that is stopped amid a transaction must not keep its locks.
             "idle_in_transaction_session_timeout": str(statement_ms),
-            **(_BY_KEY if is_by_key else {}),
+            **(planner or {}),
         },
     }

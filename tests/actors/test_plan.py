@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paynode.actors.relay import lost
 from paynode.domain.ownership import Plan, Sight, plan
-from paynode.domain.road import Pointer, Published
 from tests.support.properties import law
 
 
@@ -112,31 +110,3 @@ class Company:
         assert 0 in (todo.give, todo.take)
         mine -= set(sorted(mine)[len(mine) - todo.give :])
         mine |= set(sorted(free)[: todo.take])
-
-
-ROW_AT_MS, MARGIN_MS = 1_000_000, 5_000
-
-
-@pytest.mark.parametrize(
-    ("first_entry_ms", "is_lost"),
-    [
-        (None, True),  # the stream is empty
-        (ROW_AT_MS - 60_000, False),  # a backlog: ours stands somewhere behind
-        (ROW_AT_MS, False),
-        (ROW_AT_MS + MARGIN_MS, False),  # clocks differ
-        (ROW_AT_MS + MARGIN_MS + 1, True),
-    ],
-)
-def test_a_row_is_lost_when_its_entry_cannot_be_in_the_stream(first_entry_ms: int | None, is_lost: bool) -> None:
-    pointer = Pointer(stream="events", ref="one")
-    old = [Published(pointer=pointer, at_ms=ROW_AT_MS)]
-    assert lost(old, {"events": first_entry_ms}, margin_ms=MARGIN_MS) == ([pointer] if is_lost else [])
-
-
-def test_each_row_is_judged_by_its_own_stream_and_the_order_is_kept() -> None:
-    rows = [
-        Published(pointer=Pointer(stream=stream, ref=ref), at_ms=ROW_AT_MS)
-        for stream, ref in [("empty", "c"), ("full", "b"), ("empty", "a")]
-    ]
-    missing = lost(rows, {"empty": None, "full": ROW_AT_MS - 1}, margin_ms=MARGIN_MS)
-    assert [pointer.ref for pointer in missing] == ["c", "a"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from paynode.actors.relay import Relay, RelayRules
-from paynode.domain.road import Pointer, Published
+from paynode.domain.road import Pointer
 from paynode.runtime.reach import Reach
 from paynode.runtime.stopping import Stop
 from tests.support.schedules import explore
@@ -39,10 +39,13 @@ class World:
     async def take_due(self, count: int) -> Sequence[Pointer]:
         return [DUE]
 
-    async def find_old(
-        self, *, after_s: float, max_s: float, count: int, before_ms: Mapping[str, int]
-    ) -> Sequence[Published]:
+    async def old_streams(self, after_s: float) -> Sequence[str]:
         return []
+
+    async def find_lost(
+        self, before_ms: Mapping[str, int | None], *, after_s: float, max_s: float, count: int
+    ) -> Sequence[Pointer]:
+        raise NotImplementedError
 
     async def mark_republished(self, refs: Sequence[str]) -> None:
         raise NotImplementedError

@@ -25,7 +25,7 @@ from paynode.runtime.stopping import Stop
 from paynode.storage.attempts import PgAttempts
 from paynode.storage.bodies import encode_order
 from paynode.storage.commands import PgCommands
-from paynode.storage.postgres import Role, Session, pool
+from paynode.storage.postgres import BY_KEY, Role, Session, pool
 from paynode.streams.client import commands_client, reader_client
 from paynode.streams.command_feed import CommandFeed
 from paynode.streams.publisher import RedisPublisher
@@ -93,7 +93,7 @@ async def gateway(
     settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": redis_url})})
     stop, observer = Stop(), Observer()
     async with (
-        pool(settings, Role.GATEWAY, application_name=name, is_by_key=True) as database,
+        pool(settings, Role.GATEWAY, application_name=name, planner=BY_KEY) as database,
         commands_client(settings) as commands,
         reader_client(settings) as reader,
         anyio.create_task_group() as group,

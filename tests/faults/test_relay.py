@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import anyio
+import orjson
 import pytest
 
 from paynode.actors.relay import Relay, RelayRules
@@ -66,6 +68,19 @@ async def test_what_was_acknowledged_and_left_lying_does_not_hide_what_is_lost(
     assert (await refs(road, EVENTS))[2:] == [lost["id"]]
 
 
+@pytest.mark.parametrize(("after_s", "is_lost"), [(0.0, False), (0.9, False), (1.1, True)])
+async def test_a_row_is_lost_when_its_stream_begins_clearly_later(
+    owner: Session, road: Redis, relay: Relay, after_s: float, is_lost: bool
+) -> None:
+    """Clearly: by more than `republish_after_s`, for the clocks of PostgreSQL and Redis differ."""
+    [row] = await owner.fetch(
+        INSERT_ROWS + ", (extract(EPOCH FROM published_at) * 1000)::bigint AS at_ms", EVENTS, "psp.evidence", 1, 30
+    )
+    await road.xadd(EVENTS, {"ref": "another"}, id=f"{row['at_ms'] + int(after_s * 1000)}-0")
+    await relay.run_once()
+    assert ((await refs(road, EVENTS))[1:] == [row["id"]]) is is_lost
+
+
 @pytest.mark.parametrize("is_delivered", [True, False])
 async def test_what_waits_in_a_stream_is_not_published_again(
     owner: Session, road: Redis, relay: Relay, is_delivered: bool
@@ -92,8 +107,8 @@ async def test_all_that_is_lost_comes_back_in_some_sweeps(owner: Session, road: 
     assert twice["n"] == 0
 
 
-async def test_finding_what_is_old_looks_up_attempts_and_never_reads_them_all(owner: Session) -> None:
-    """300,000 attempts of the past and a backlog of 1,000 commands: 23 s, which is beyond every time-out."""
+async def test_finding_what_is_lost_reads_neither_a_backlog_nor_the_attempts_of_the_past(owner: Session) -> None:
+    """300,000 attempts of the past and a backlog of 1,000 commands: 23 s once, which is beyond every time-out."""
     await owner.execute(
         """INSERT INTO psp_attempts
         (id, operation_id, payment_id, psp, path, request, gateway, send_by, deadline_at, outcome, concluded_at)
@@ -102,12 +117,27 @@ async def test_finding_what_is_old_looks_up_attempts_and_never_reads_them_all(ow
         FROM generate_series(1, 20000)"""
     )
     await owner.fetch(INSERT_ROWS, COMMANDS, "psp.submit", 1000, 60)
+    bounds = orjson.dumps({COMMANDS: 0, EVENTS: None}).decode()
     for statement in ("ANALYZE psp_attempts", "ANALYZE outbox"):
-        plan = await owner.fetch("EXPLAIN " + load("outbox")["find_old_rows"], 5.0, 300.0, 1000, "{}")
-        text = "\n".join(row[0] for row in plan)
-        assert "Index Scan using psp_attempts_claim" in text, text
-        assert "Seq Scan on psp_attempts" not in text, text
+        text = await plan(owner, "find_lost_rows", 1.0, 300.0, 1000, bounds)
+        assert "psp_attempts_claim" in text, text
+        assert "Seq Scan" not in text, text
+        assert re.search(r"Scan using outbox_published.*rows=0", text), text
+        assert read_of_outbox(await plan(owner, "find_old_streams", 1.0)) <= 3
         await owner.execute(statement)  # as well with statistics as without
+
+
+async def plan(owner: Session, statement: str, *arguments: object) -> str:
+    rows = await owner.fetch("EXPLAIN (ANALYZE, TIMING OFF) " + load("outbox")[statement], *arguments)
+    return "\n".join(row[0] for row in rows)
+
+
+def read_of_outbox(text: str) -> float:
+    """Rows that the scans of it have returned, over all their loops."""
+    found = re.findall(r"on outbox.*\(actual rows=([\d.]+) loops=(\d+)\)", text)
+    assert found, text
+    assert "Seq Scan" not in text, text
+    return sum(float(rows) * int(loops) for rows, loops in found)
 
 
 async def test_what_is_being_processed_right_now_does_not_hold_up_the_relay(

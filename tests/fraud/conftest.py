@@ -12,7 +12,7 @@ from paynode.config import Settings
 from paynode.domain.money import Money
 from paynode.domain.payment import Method, OperationKind
 from paynode.domain.screening import Allowance, Judgement, Opinion, Question, Settled
-from paynode.storage.postgres import Role, Session, pool, session
+from paynode.storage.postgres import BY_KEY, Role, Session, pool, session
 from paynode.storage.screening import PgScreenings
 from tests.storage import rows
 
@@ -41,7 +41,7 @@ async def owner(settings: Settings) -> AsyncIterator[Session]:
 @pytest.fixture
 async def screenings(settings: Settings) -> AsyncIterator[PgScreenings]:
     """One process's."""
-    async with pool(settings, Role.GATEWAY, application_name="test", size=8, is_by_key=True) as database:
+    async with pool(settings, Role.GATEWAY, application_name="test", size=8, planner=BY_KEY) as database:
         yield PgScreenings(database, salt=SALT, partitions=PARTITIONS, payment_deadline_s=DEADLINE_S)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from paynode.config import Settings
 from paynode.domain.screening import Allowance, Question, Screened, Verdict
-from paynode.storage.postgres import Role, Session, pool
+from paynode.storage.postgres import BY_KEY, Role, Session, pool
 from paynode.storage.screening import PgScreenings
 from tests.fraud.conftest import DEADLINE_S, PARTITIONS, SALT, question
 from tests.storage import rows
@@ -26,7 +26,7 @@ async def gateways(settings: Settings) -> AsyncIterator[list[PgScreenings]]:
     async with AsyncExitStack() as stack:
         pools = [
             await stack.enter_async_context(
-                pool(settings, Role.GATEWAY, application_name=f"test-{number}", size=4, is_by_key=True)
+                pool(settings, Role.GATEWAY, application_name=f"test-{number}", size=4, planner=BY_KEY)
             )
             for number in range(4)
         ]

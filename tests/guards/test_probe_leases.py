@@ -16,7 +16,7 @@ from paynode.domain.attempts import Turn
 from paynode.psp.guard import GuardedPsp
 from paynode.psp.probes import OwnProbes, Probes
 from paynode.storage.guards import PgProbes
-from paynode.storage.postgres import Pool, Role, pool
+from paynode.storage.postgres import BY_KEY, Pool, Role, pool
 from tests.guards.psp import ORDER, Observer
 from tests.guards.rules import RULES
 from tests.psp.conftest import adapter
@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 async def database(settings: Settings) -> AsyncIterator[Pool]:
-    async with pool(settings, Role.GATEWAY, application_name="test", is_by_key=True) as connections:
+    async with pool(settings, Role.GATEWAY, application_name="test", planner=BY_KEY) as connections:
         yield connections
 
 

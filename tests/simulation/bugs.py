@@ -22,7 +22,7 @@ from paynode.domain.booking import MerchantBooks
 from paynode.domain.errors import CommitAmbiguous, Transient
 from paynode.domain.message import Message
 from paynode.domain.payment import Payment
-from paynode.domain.road import Entry, Published
+from paynode.domain.road import Entry
 from paynode.streams.client import Redis, translated
 from paynode.streams.entries import Member
 from paynode.streams.partition_feed import PartitionFeed
@@ -129,10 +129,10 @@ def _ambiguous_done() -> AbstractContextManager[None]:
 def _sweep_of_unpublished() -> AbstractContextManager[None]:
     """The relay looks for what was never published, instead of what was not processed."""
 
-    async def nothing(outbox: SimOutbox, **_: object) -> Sequence[Published]:
+    async def nothing(outbox: SimOutbox, after_s: float) -> Sequence[str]:
         return []
 
-    return _replaced((SimOutbox, "find_old", nothing))
+    return _replaced((SimOutbox, "old_streams", nothing))
 
 
 def _wallet_outside() -> AbstractContextManager[None]:

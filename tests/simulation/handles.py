@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,14 +13,14 @@ from paynode.domain.attempts import Attempt, Claim, Conclusion, GatewayCommand
 from paynode.domain.batch import Batch, Lease
 from paynode.domain.booking import MerchantBooks
 from paynode.domain.deciding import CommandKind
-from paynode.domain.errors import CommitAmbiguous, Unavailable
+from paynode.domain.errors import CommitAmbiguous, Conflict, Fenced, Poison, Unavailable
 from paynode.domain.ledger import NO_ENTRIES
 from paynode.domain.message import Message, Unread, Unreadable
 from paynode.domain.money import FeePlan
 from paynode.domain.ownership import Sight, Taken
 from paynode.domain.payment import Fact, Payment, PspOrder
 from paynode.domain.publishing import Verdict
-from paynode.domain.road import Place, Pointer, Published
+from paynode.domain.road import Place, Pointer
 from tests.simulation.processes import Lost, Process, Server, Surroundings
 from tests.simulation.store import AttemptRow, OutboxRow, Store
 
@@ -92,7 +93,10 @@ class SimBooks:
             raise CommitAmbiguous("cut") from None  # the request or the reply: nobody can tell
 
     def _cut_off(self, batch: Batch) -> None:
-        """The connection is gone around COMMIT: it was done, or never will be, or is being done at this moment."""
+        """The connection is gone amid the statement: it was done, or never will be, or is being done at this moment.
+
+        Or the server meets it only later, when whoever sent it has been told that it was not.
+        """
         store, around = self.session.store, self.session.around
         how = around.roll()
         if how < 0.4:
@@ -108,6 +112,17 @@ class SimBooks:
             for row in rows:
                 row.is_locked = True
             around.loop.call_later(around.roll(), end)
+        elif how < 0.85:
+            around.loop.call_later(around.roll(), self._meet_late, batch)
+
+    def _meet_late(self, batch: Batch) -> None:
+        rows = [self.session.store.tables.partitions[lease.partition] for lease in batch.leases]
+        if any(row.is_locked for row in rows):
+            self.session.around.loop.call_later(0.01, self._meet_late, batch)
+            return
+        with suppress(Conflict, Fenced, Poison):
+            self.session.store.judge(batch)
+            self.session.store.write(batch, self.lease_s)
 
     async def settle(self, batch: Batch) -> None:
         """Returns when the batch was committed. Raises: Conflict, Fenced, Unavailable."""
@@ -275,25 +290,34 @@ class SimOutbox:
 
         return await self._session.call(take)
 
-    async def find_old(
-        self, *, after_s: float, max_s: float, count: int, before_ms: Mapping[str, int]
-    ) -> Sequence[Published]:
-        def find() -> list[Published]:
-            old = [
-                Published(pointer=_pointer(row), at_ms=self._at_ms(row.published_at))
+    async def old_streams(self, after_s: float) -> Sequence[str]:
+        def find() -> list[str]:
+            before = self._session.around.now - after_s
+            rows = self._tables.outbox.values()
+            return sorted({row.stream for row in rows if row.published_at is not None and row.published_at < before})
+
+        return await self._session.call(find)
+
+    async def find_lost(
+        self, before_ms: Mapping[str, int | None], *, after_s: float, max_s: float, count: int
+    ) -> Sequence[Pointer]:
+        def find() -> list[Pointer]:
+            found = [
+                (row.published_at, row)
                 for row in self._tables.outbox.values()
                 if row.published_at is not None and self._is_old(row, row.published_at, after_s, max_s, before_ms)
             ]
-            return sorted(old, key=lambda row: row.at_ms)[:count]
+            return [_pointer(row) for _, row in sorted(found, key=lambda one: one[0])[:count]]
 
         return await self._session.call(find)
 
     def _is_old(
-        self, row: OutboxRow, published_at: float, after_s: float, max_s: float, before_ms: Mapping[str, int]
+        self, row: OutboxRow, published_at: float, after_s: float, max_s: float, before_ms: Mapping[str, int | None]
     ) -> bool:
-        age, bound = self._session.around.now - published_at, before_ms.get(row.stream)
-        if age <= after_s or age <= min(max_s, after_s * 2**row.republished):
+        age = self._session.around.now - published_at
+        if row.stream not in before_ms or age <= after_s or age <= min(max_s, after_s * 2**row.republished):
             return False
+        bound = before_ms[row.stream]
         return (bound is None or self._at_ms(published_at) < bound) and not self._is_at_work(row)
 
     def _is_at_work(self, row: OutboxRow) -> bool:

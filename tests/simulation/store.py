@@ -118,6 +118,7 @@ class Store:
         somebody else wrote first. A CHECK is poison.
         """
         tables = self.tables
+        self.judge_leases(batch.leases)
         _count("claim_effects", batch.claims, tables.outbox)
         _unique("insert_operations", [one.operation.id for one in batch.made], tables.orders)
         if not tables.evidence_ids.isdisjoint(fact.event_id for fact in batch.facts):
@@ -134,7 +135,6 @@ class Store:
             _count(what, refs, tables.outbox.keys() - gone)
             gone.update(refs)
         _unique("applied_events", [verdict.event_id for verdict in batch.verdicts], tables.verdicts)
-        self.judge_leases(batch.leases)
 
     def _judge_money(self, batch: Batch) -> None:
         tables = self.tables

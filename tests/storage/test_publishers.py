@@ -14,7 +14,7 @@ from paynode.config import Settings
 from paynode.domain.errors import Unavailable
 from paynode.domain.publishing import OutsideType, PublisherKey
 from paynode.storage import publishers
-from paynode.storage.postgres import Connection, Pool, Role, Session, pool, session
+from paynode.storage.postgres import BY_KEY, Connection, Pool, Role, Session, pool, session
 from paynode.storage.publishers import PgPublishers, PublisherExists
 
 CREDIT: Final = OutsideType.WALLET_CREDIT
@@ -33,7 +33,7 @@ class Clock:
 @pytest.fixture
 async def committers(settings: Settings) -> AsyncIterator[Pool]:
     """As a worker asks, with its rights."""
-    async with pool(settings, Role.COMMITTER, application_name="test", size=2, is_by_key=True) as committers:
+    async with pool(settings, Role.COMMITTER, application_name="test", size=2, planner=BY_KEY) as committers:
         yield committers
 
 
