@@ -119,7 +119,7 @@ class Ahead:
         if is_full:
             self._add(await self.feed.read_pos())
             return
-        if self._precedence.is_taken and len(self.ordinary) >= self._bounds.turn:
+        if self._precedence.is_expected and len(self.ordinary) >= self._bounds.turn:
             # There is enough to do, and a page keeps the event loop for milliseconds. But one is read in the end.
             self._add(await self.feed.read_pos())
         self._add(await self.feed.read())

@@ -33,13 +33,17 @@ class OnRoad:
 class Census:
     """Ages in milliseconds by the database's clock; 0 when there is nothing. `waiting` is by stream."""
 
-    oldest_unprocessed_ms: int
     unknown: int
     oldest_unknown_ms: int
     dead_letters: int
     parked: int
     suspects: int
     waiting: Mapping[str, Waiting]
+
+    @property
+    def oldest_unprocessed_ms(self) -> int:
+        """The age of the oldest message that waits to be processed, of whichever stream."""
+        return max((one.oldest_ms for one in self.waiting.values()), default=0)
 
 
 def groups_of(partitions: int, psps: Iterable[str]) -> dict[str, str]:

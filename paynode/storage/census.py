@@ -29,7 +29,6 @@ async def take(connection: Connection) -> Census:
     row = await connection.fetchrow(_SQL["take_census"])
     assert row is not None
     return Census(
-        oldest_unprocessed_ms=_ms(row["oldest_unprocessed_s"]),
         unknown=row["unknown"],
         oldest_unknown_ms=_ms(row["oldest_unknown_s"]),
         dead_letters=row["dead_letters"],
