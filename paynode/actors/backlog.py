@@ -19,7 +19,7 @@ _ALONE_AFTER: Final = 100
 # Shares that a merchant has while it is alone: the first neighbour to come sits through one such batch, and no second.
 # While people stand at tills they sit through many, and wait for as long as one keeps the event loop: then fewer.
 _ALONE_SHARES: Final = 10
-_ALONE_SHARES_BESIDE_TILLS: Final = 2
+_ALONE_SHARES_BESIDE_TILLS: Final = 1
 
 
 @dataclass(slots=True)

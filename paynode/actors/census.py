@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
+
+import anyio
 
 from paynode.domain.census import Census, OnRoad
 from paynode.domain.errors import Transient
 from paynode.runtime.stopping import Stop
+
+# Of the time, what counting may take; and seconds after which it is counted again whatever it takes.
+_SHARE_MAX: Final = 1 / 200
+_PAUSE_MAX_S: Final = 60.0
 
 
 class Counter(Protocol):
@@ -49,10 +55,12 @@ class CensusTaker:
         self._interval_s = interval_s
 
     async def run(self, stop: Stop) -> None:
-        """Count until `stop`."""
+        """Count until `stop`: a long backlog more rarely, for counting it takes the time of those who work it off."""
         while not stop.is_set:
+            begun = anyio.current_time()
             await self.run_once()
-            await stop.pause(self._interval_s)
+            took_s = anyio.current_time() - begun
+            await stop.pause(max(self._interval_s, min(took_s / _SHARE_MAX, _PAUSE_MAX_S)))
 
     async def run_once(self) -> None:
         """Count once; a count that fails leaves its figures as they were, and the other one is made all the same."""
