@@ -17,9 +17,7 @@ from paynode.domain.road import Entry
 # Turns in a row that served nobody else, after which a merchant counts as alone: half a second of a hot one's.
 _ALONE_AFTER: Final = 100
 # Shares that a merchant has while it is alone: the first neighbour to come sits through one such batch, and no second.
-# While people stand at tills they sit through many, and wait for as long as one keeps the event loop: then fewer.
 _ALONE_SHARES: Final = 10
-_ALONE_SHARES_BESIDE_TILLS: Final = 1
 
 
 @dataclass(slots=True)
@@ -74,15 +72,19 @@ class Backlog:
             self._size += 1
 
     def take(self, count: int, *, is_beside_tills: bool = False) -> Turn:
-        """Up to `count` entries, of each merchant so many as its share allows; who was served goes to the end."""
-        alone_shares = _ALONE_SHARES_BESIDE_TILLS if is_beside_tills else _ALONE_SHARES
+        """Up to `count` entries, of each merchant so many as its share allows; who was served goes to the end.
+
+        Beside tills nobody counts as alone: people there would sit through many of its large batches, and wait for as
+        long as each keeps the event loop.
+        """
         turn = Turn()
         served: list[str] = []
         for merchant, queue in self._queues.items():
             left = count - len(turn.whole) - len(turn.ids)
             if left <= 0:
                 break
-            if self._serve(merchant, queue, turn, min(left, self._allowance(merchant, alone_shares))):
+            allowance = self._allowance(merchant, is_beside_tills=is_beside_tills)
+            if self._serve(merchant, queue, turn, min(left, allowance)):
                 served.append(merchant)
         self._remember(served)
         for merchant in served:
@@ -91,13 +93,13 @@ class Backlog:
                 self._queues[merchant] = queue
         return turn
 
-    def _allowance(self, merchant: str, alone_shares: int) -> int:
+    def _allowance(self, merchant: str, *, is_beside_tills: bool) -> int:
         # Entries that do not say whose they are cannot be told apart: they are all of them one merchant's, or nobody's.
         if not merchant:
             return sys.maxsize
         last, turns = self._alone
-        is_alone = last == merchant and turns >= _ALONE_AFTER and len(self._queues) == 1
-        return self._share * (alone_shares if is_alone else 1) - self._begun[merchant]
+        is_alone = last == merchant and turns >= _ALONE_AFTER and len(self._queues) == 1 and not is_beside_tills
+        return self._share * (_ALONE_SHARES if is_alone else 1) - self._begun[merchant]
 
     def _remember(self, served: Sequence[str]) -> None:
         if len(served) == 1:

@@ -18,7 +18,7 @@ from paynode.domain.message import Message, Unread, Unreadable
 from paynode.domain.payment import Payment
 from paynode.domain.publishing import Verdict
 from paynode.domain.road import Place
-from paynode.runtime.grouping import Grouper, GroupStopped
+from paynode.runtime.grouping import Grouper, GroupFull, GroupStopped
 
 # Turns that one statement serves: of up to two hundred messages each, so that nobody waits for all of a backlog.
 _TURNS: Final = 16
@@ -41,8 +41,8 @@ class _Shared(Generic[Key, Found]):
         """What there is of these, and perhaps of others' too."""
         try:
             return await self._grouper.submit(keys)
-        except GroupStopped as error:
-            raise Unavailable("this worker stops") from error
+        except (GroupFull, GroupStopped) as error:
+            raise Unavailable("nobody looks anything up now") from error
 
     async def _look_up_all(self, asked: Sequence[Sequence[Key]]) -> Sequence[Mapping[Key, Found]]:
         found = await self._look_up([key for keys in asked for key in keys])

@@ -91,6 +91,17 @@ def test_who_has_long_been_alone_has_more_until_somebody_comes() -> None:
     assert len(ids(backlog.take(1000))) == 0, "and from then on a share like anybody's"
 
 
+def test_beside_tills_nobody_counts_as_alone() -> None:
+    backlog = Backlog(share=SHARE)
+    backlog.add(entry(number, "hot") for number in range(1000))
+    for _ in range(100):
+        backlog.settle(ids(backlog.take(1)))
+    turn = ids(backlog.take(1000, is_beside_tills=True))
+    assert len(turn) == SHARE
+    backlog.settle(turn)
+    assert len(ids(backlog.take(1000))) == 10 * SHARE, "and when they have gone it has more again"
+
+
 def test_settling_what_was_never_taken_changes_nothing() -> None:
     backlog = Backlog(share=SHARE)
     backlog.settle(["7-0"])

@@ -44,6 +44,26 @@ def test_the_patience_has_an_end_however_many_hurry() -> None:
     explore(test)
 
 
+def test_who_came_a_moment_ago_is_expected_again() -> None:
+    now = [100.0]
+    precedence = Precedence(patience_s=10, clock=lambda: now[0])
+    seen = [precedence.is_expected]
+    precedence.came(0)
+    seen.append(precedence.is_expected)
+    precedence.came(1)
+    now[0] += 60
+    seen.append(precedence.is_expected)
+    precedence.went(1)
+    seen.append(precedence.is_expected)
+    with precedence.hurrying():
+        pass
+    now[0] += 1.9
+    seen.append(precedence.is_expected)
+    now[0] += 0.2
+    seen.append(precedence.is_expected)
+    assert seen == [False, False, True, False, True, False]
+
+
 async def go_after(precedence: Precedence, seconds: float) -> None:
     await anyio.sleep(seconds)
     precedence.went(1)
