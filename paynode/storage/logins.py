@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlunsplit
 
 from paynode.config import Settings, with_development
+from paynode.domain.urls import split_hosts
 
 
 class Role(StrEnum):
@@ -57,7 +58,7 @@ def role_url(settings: Settings, role: Role) -> str:
         raise LoginUnknown(
             f"no password of {role.login}: `paynode migrate` makes it, or database.passwords.{role} has it"
         )
-    parts = urlsplit(url)
+    parts = split_hosts(url)
     hosts = parts.netloc.rpartition("@")[2]
     # Whoever writes the owner's name into the query part must not become the owner everywhere.
     query = [(key, value) for key, value in parse_qsl(parts.query) if key not in ("user", "password", "passfile")]
@@ -68,7 +69,7 @@ def role_url(settings: Settings, role: Role) -> str:
 
 def each_host(url: str) -> Sequence[str]:
     """A URL with a list of hosts (`h1:5432,h2:5432`, or `?host=h1,h2&port=5432,5433`) as one URL for each of them."""
-    parts = urlsplit(url)
+    parts = split_hosts(url)
     user, at, named = parts.netloc.rpartition("@")
     query = parse_qsl(parts.query)
     asked = dict(query)

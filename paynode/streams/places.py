@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from paynode.config import SettingRefused
+from paynode.domain.urls import split_hosts
 
 
 class Address(NamedTuple):
@@ -81,7 +82,7 @@ def parse(url: str) -> Place:
     if not url:
         raise UrlRefused("is not set")
     try:
-        parts = urlsplit(url)
+        parts = split_hosts(url)
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query), keep_blank_values=True))
     except ValueError:
         raise UrlRefused("is no URL; characters like / ? # in a password are written %2F %3F %23") from None

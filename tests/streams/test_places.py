@@ -54,6 +54,12 @@ ONE = Address("127.0.0.1", 6379)
             ),
         ),
         (
+            "redis+sentinel://a:1,[::1]:2/payments",
+            Place(
+                kind=Kind.SENTINELS, addresses=(Address("a", 1), Address("::1", 2)), login=Login(), service="payments"
+            ),
+        ),
+        (
             "rediss+sentinel://a/my%20service",
             Place(kind=Kind.SENTINELS, addresses=(Address("a", 26379),), login=Login(), service="my service", tls={}),
         ),

@@ -93,7 +93,7 @@ async def test_what_localstripe_signs_is_believed_as_it_comes(stripe: Annex) -> 
         account = StripeAccount(psp, stripe)
         await account.charged(account.sale())
         await wait_until(lambda: bool(stripe.inner_notices), "localstripe has told of it", 30)
-        [told] = stripe.inner_notices
+        told = stripe.inner_notices[0]  # others may follow
         stripe_events.verify(b"whsec_localstripe", told.headers, told.raw, now_s=time.time())
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import anyio
-import uuid_utils
 from redis.exceptions import ResponseError
 
 from paynode.actors.relay import Relay
-from paynode.domain.batch import Batch, Lease, merge
+from paynode.domain.batch import Batch, Lease
 from paynode.domain.road import Entry, Pointer, place_of
-from paynode.storage import batch_rows, books
 from paynode.storage.books import PgBooks
 from paynode.storage.leases import PgLeases
 from paynode.storage.postgres import Role, Session, close, connect
@@ -22,6 +20,13 @@ from paynode.streams.partition_feed import PartitionFeed
 from tests.support.bugs.patching import Method, wrap
 
 _DELIVERIES_MAX = 3
+_WRITE_WALLET = """
+INSERT INTO wallets (merchant_id, currency, pending, available, reserve, held, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (merchant_id, currency) DO UPDATE SET
+    pending = excluded.pending, available = excluded.available, reserve = excluded.reserve, held = excluded.held,
+    version = excluded.version
+"""
 
 
 def acknowledge_before_commit() -> None:
@@ -78,9 +83,8 @@ def wallet_outside_the_transaction() -> None:
     def make(commit: Method) -> Method:
         async def careless(self: Any, batch: Batch) -> None:
             session = await _beside(self)
-            alone = replace(merge(str(uuid_utils.uuid7()), []), leases=batch.leases, wallets=batch.wallets)
-            document = batch_rows.document(alone, lease_s=self._settings.worker.lease_s, has_ledger=True)
-            await session.execute(books._SQL["write_batch"], document)
+            wallets = [(one.merchant_id, *astuple(one.wallet)) for one in batch.wallets]
+            await session.executemany(_WRITE_WALLET, wallets)
             await close(session)
             await anyio.sleep(0.05)
             await commit(self, replace(batch, wallets=()))
