@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode, urlunsplit
 
 from paynode.config import Settings, with_development
-from paynode.domain.urls import split_hosts
+from paynode.runtime.urls import split_hosts
 
 
 class Role(StrEnum):

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from paynode.config import SettingRefused
-from paynode.domain.urls import split_hosts
+from paynode.runtime.urls import split_hosts
 
 
 class Address(NamedTuple):

@@ -15,4 +15,7 @@ def split_hosts(url: str) -> SplitResult:
     Raises: ValueError for what is no URL for other reasons.
     """
     found = _NETLOC.search(url)
-    return urlsplit(_NETLOC.sub("", url, count=1))._replace(netloc=found[0] if found else "")
+    netloc = found[0] if found else ""
+    if netloc.count("[") != netloc.count("]"):
+        raise ValueError("a bracket without its other half")
+    return urlsplit(_NETLOC.sub("", url, count=1))._replace(netloc=netloc)
