@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlencode, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from paynode.config import Settings, with_development
-from paynode.runtime.urls import split_hosts
+from paynode.domain.hosts import take_hosts
 
 
 class Role(StrEnum):
@@ -58,8 +58,8 @@ def role_url(settings: Settings, role: Role) -> str:
         raise LoginUnknown(
             f"no password of {role.login}: `paynode migrate` makes it, or database.passwords.{role} has it"
         )
-    parts = split_hosts(url)
-    hosts = parts.netloc.rpartition("@")[2]
+    netloc, rest = take_hosts(url)
+    parts, hosts = urlsplit(rest), netloc.rpartition("@")[2]
     # Whoever writes the owner's name into the query part must not become the owner everywhere.
     query = [(key, value) for key, value in parse_qsl(parts.query) if key not in ("user", "password", "passfile")]
     netloc = f"{role.login}:{quote(password, safe='')}@{hosts}"
@@ -69,8 +69,9 @@ def role_url(settings: Settings, role: Role) -> str:
 
 def each_host(url: str) -> Sequence[str]:
     """A URL with a list of hosts (`h1:5432,h2:5432`, or `?host=h1,h2&port=5432,5433`) as one URL for each of them."""
-    parts = split_hosts(url)
-    user, at, named = parts.netloc.rpartition("@")
+    netloc, rest = take_hosts(url)
+    parts = urlsplit(rest)
+    user, at, named = netloc.rpartition("@")
     query = parse_qsl(parts.query)
     asked = dict(query)
     hosts = (named or asked.get("host", "")).split(",")

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from paynode.config import SettingRefused
-from paynode.runtime.urls import split_hosts
+from paynode.domain.hosts import take_hosts
 
 
 class Address(NamedTuple):
@@ -82,7 +82,8 @@ def parse(url: str) -> Place:
     if not url:
         raise UrlRefused("is not set")
     try:
-        parts = split_hosts(url)
+        netloc, rest = take_hosts(url)
+        parts = urlsplit(rest)
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query), keep_blank_values=True))
     except ValueError:
         raise UrlRefused("is no URL; characters like / ? # in a password are written %2F %3F %23") from None
@@ -94,7 +95,7 @@ def parse(url: str) -> Place:
         raise UrlRefused("has a part after #; a # in a password is written %23")
     is_tls = base == "rediss"
     _refuse_unknown(options, kind, is_tls=is_tls)
-    login, _, hosts = parts.netloc.rpartition("@")
+    login, _, hosts = netloc.rpartition("@")
     service, database = _path(kind, unquote(parts.path))
     return Place(
         kind=kind,
