@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import anyio
+import asyncpg
 from redis.exceptions import RedisError
 from uuid_utils import uuid4
 
+from paynode.domain.errors import Transient
 from paynode.domain.road import events_stream
 from tests.scenarios.of_postgresql import harmed
 from tests.scenarios.of_processes import since
@@ -153,15 +155,24 @@ async def junk(stage: Stage) -> AsyncIterator[Proof]:
 
 
 async def _letters(stage: Stage) -> int:
-    [row] = await stage.installation.rows("SELECT count(*) AS n FROM dead_letters")
+    [row] = await _rows(stage, "SELECT count(*) AS n FROM dead_letters")
     return int(row["n"])
+
+
+async def _rows(stage: Stage, statement: str) -> Sequence[asyncpg.Record]:
+    """A look into the database, which another scenario may have stopped at this moment: then when it is back."""
+    with anyio.fail_after(30):
+        while True:
+            with suppress(Transient, OSError, asyncpg.PostgresError):
+                return await stage.installation.rows(statement)
+            await anyio.sleep(0.1)
 
 
 @asynccontextmanager
 async def forged(stage: Stage) -> AsyncIterator[Proof]:
     """Pointers to nothing, to rows of other streams, and once more to what is on its way: none has an effect."""
     put = 0
-    rows = await stage.installation.rows("SELECT id::text AS id, stream FROM outbox LIMIT 200")
+    rows = await _rows(stage, "SELECT id::text AS id, stream FROM outbox LIMIT 200")
     async with stage.road() as road, road.pipeline(transaction=False) as pipeline:
         for partition in range(stage.installation.settings.streams.partitions):
             pipeline.xadd(events_stream(partition), {"ref": str(uuid4())})
