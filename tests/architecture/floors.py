@@ -18,6 +18,7 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
     "domain": frozenset(),
     "runtime": frozenset(),
     "actors": frozenset({"domain", "runtime"}),
+    "recon": frozenset({"domain", "runtime"}),
     "storage": _GROUND,
     "streams": _GROUND,
     "psp": _GROUND,
@@ -33,7 +34,7 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
     "client": frozenset({"domain", "streams"}),
     "bench": _GROUND | {"storage", "streams", "client"},
     "cli": _GROUND | {"app", "storage", "embedded", "sim", "shop", "observability", "bench", "client"},
-    "app": _GROUND | {"runtime", "actors", "storage", "streams", "psp", "fraud", "observability", "http"},
+    "app": _GROUND | {"runtime", "actors", "recon", "storage", "streams", "psp", "fraud", "observability", "http"},
 }
 
 # Libraries of the floors that are not free to choose.
@@ -41,6 +42,7 @@ LIBRARIES: Final[Mapping[str, frozenset[str]]] = {
     "domain": frozenset(),
     "runtime": frozenset({"anyio"}),
     "actors": frozenset({"anyio"}),
+    "recon": frozenset({"anyio"}),
 }
 
 _CURES: Final[Mapping[str, str]] = {
@@ -48,6 +50,7 @@ _CURES: Final[Mapping[str, str]] = {
     "runtime": "the runtime knows no money: put what is about payments into actors/",
     "actors": "say what is needed as a Protocol beside the actor, and hand the adapter in from app/",
     "http": "say what is needed as a Protocol beside the route, and hand the adapter in from app/",
+    "recon": "say what is needed as a Protocol beside what compares, and hand the adapter in from app/",
     "sim": "the simulator judges paynode: write down again what it needs",
     "shop": "a shop has nothing but the HTTP API",
 }
