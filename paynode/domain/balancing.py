@@ -49,7 +49,7 @@ class MerchantLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedEntry:
-    """An entry as it stands in the ledger, to be held against its seal. `is_whole_ms`: its time is one that was sealed."""
+    """An entry as it stands, to be held against its seal. `is_whole_ms`: its time is one that can be sealed."""
 
     content: bytes
     prev_hash: bytes
@@ -117,7 +117,7 @@ def differences(look: MerchantLook) -> Iterator[Difference]:
 
 
 def is_repairable(found: Sequence[Difference]) -> bool:
-    """Whether the evidence is definite as far as sums go: the adjustments agree with the ledger, the wallet does not."""
+    """Whether the evidence is definite as far as sums go: adjustments and ledger agree, the wallet does not."""
     return bool(found) and all(one.kind is BreakKind.WALLET_DIFFERS for one in found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -60,7 +60,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreported:
-    """Something booked of which no report has a line. `at_ms`: when it happened, in milliseconds since 1970."""
+    """Something booked of which no report has a line. `at_ms`: when it was booked, in milliseconds since 1970.
+
+    `place`: where it stands among others, for the page that follows.
+    """
 
     operation_id: str
     payment_id: str
@@ -68,6 +71,27 @@ class Unreported:
     psp: str
     at_ms: int
     booked: Booked
+    place: tuple[str, int] = ("", 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A line with what our books have of it; `first_amount` and `first_currency`: as it was told the first time."""
+
+    kept: KeptLine
+    known: Known | None
+    first_amount: int | None = None
+    first_currency: str | None = None
+
+
+def examine(told: Told) -> Difference | None:
+    """What a line says otherwise: than our books, or than when it was first told, which is what was posted."""
+    line = told.kept.line
+    if told.first_amount is None or told.first_currency is None:
+        return compare(told.kept, told.known)
+    if (told.first_amount, told.first_currency) != (line.amount, line.currency):
+        return changed(told.kept, told.first_amount, told.first_currency)
+    return compare(told.kept, told.known)
 
 
 def compare(kept: KeptLine, known: Known | None) -> Difference | None:
@@ -159,6 +183,26 @@ def _about(known: Known, difference: Difference) -> Difference:
     )
 
 
+def accounted_for(told: Told) -> frozenset[str]:
+    """What a line accounts for, in words that `accounts` of what is booked knows."""
+    known, line = told.known, told.kept.line
+    if known is None:
+        return frozenset()
+    if line.kind is SettlementKind.REVERSAL:
+        return frozenset({f"{known.operation_id} reversed"})
+    named = {f"{known.operation_id} {line.reference}"}
+    return frozenset(named | ({known.payment_id} if known.kind is OperationKind.AUTHORIZE else set()))
+
+
+def accounts(unreported: Unreported) -> frozenset[str]:
+    """What would account for something booked: a reversal by whichever name, a capture also by its authorization's."""
+    booked = unreported.booked
+    if booked.type.endswith("reversal"):
+        return frozenset({f"{unreported.operation_id} reversed"})
+    named = {f"{unreported.operation_id} {booked.reference}"}
+    return frozenset(named | ({unreported.payment_id} if booked.type == "capture" else set()))
+
+
 def missing_in_report(unreported: Unreported) -> Difference:
     """Something booked, long enough ago, that the PSP does not know of."""
     booked = unreported.booked
@@ -201,8 +245,3 @@ def digested(line: SettlementLine) -> bytes:
     """A line as the bytes that a run's digest is made of."""
     fields = (line.kind, line.reference, line.our_reference or "", line.amount, line.currency, line.at_ms)
     return ("|".join(map(str, fields)) + "\n").encode()
-
-
-def movements(lines: Sequence[KeptLine]) -> Iterator[KeptLine]:
-    """Those that move something: a PSP may list what came to nothing."""
-    return (one for one in lines if one.line.amount)

@@ -24,7 +24,7 @@ _TELLS_ALL = (Outcome.DECLINED, Outcome.EXPIRED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOperation:
-    """An operation that has not ended, some time after it began. `age_s` in seconds since it was made.
+    """An operation that has not ended, some time after it was made (`created_ms`, since 1970).
 
     `is_stuck`: nothing is on its way. `has_attempt`: one that may have been sent; `outcome` is what came of it, None
     while nobody knows. `amount` in minor units.
@@ -38,7 +38,6 @@ class OpenOperation:
     state: OperationState
     amount: int
     currency: str
-    age_s: int
     created_ms: int
     is_pos: bool
     is_in_review: bool

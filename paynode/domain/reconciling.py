@@ -37,6 +37,14 @@ class BreakKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What a run looks at: `since_ms` <= at < `until_ms`, milliseconds since 1970."""
+
+    since_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """One thing that differs; (kind, subject) recognises it in the next run.
 
@@ -111,7 +119,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """A run that has ended. `inputs`: what it was made from. `found` is kept of a dry one only, which nobody else keeps."""
+    """A run that has ended; `inputs`: what it was made from; `found`: of a dry one, which nobody else keeps."""
 
     id: str
     area: Area

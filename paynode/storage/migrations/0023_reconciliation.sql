@@ -106,8 +106,9 @@ CREATE TABLE settlement_lines (
     kept_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- What the report says about an operation.
+-- What reports say about an operation, and about what a PSP calls by a name of its own.
 CREATE INDEX settlement_lines_ours ON settlement_lines (our_reference) WHERE our_reference IS NOT NULL;
+CREATE INDEX settlement_lines_reference ON settlement_lines (psp, reference);
 CREATE TRIGGER settlement_lines_append_only BEFORE UPDATE OR DELETE ON settlement_lines
 FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER settlement_lines_no_truncate BEFORE TRUNCATE ON settlement_lines
@@ -204,12 +205,13 @@ BEGIN
     WHERE r.id = run AND r.ended_at IS NULL
     RETURNING r.* INTO this;
     IF this.id IS NULL THEN RETURN; END IF;
-    -- By the time and not by the run: another one of the same kind may be under way.
+    -- By the time and not by the run: another one of the same kind may be under way. That a report was changed is not
+    -- undone by a later one that has nothing of it.
     UPDATE reconciliation_breaks AS b
     SET
         state = CASE b.state WHEN 'repairing' THEN 'repaired' ELSE 'gone' END, resolved_at = clock_timestamp()
     WHERE b.state IN ('open', 'repairing') AND b.area = this.area AND (this.psp IS NULL OR b.psp = this.psp)
-        AND b.last_seen_at < this.started_at;
+        AND b.kind <> 'report_changed' AND b.last_seen_at < this.started_at;
     -- What two people have decided stands in the ledger; the report says what it said.
     UPDATE reconciliation_breaks AS b SET state = 'repaired', resolved_at = clock_timestamp()
     WHERE b.state = 'repairing' AND b.approved_by IS NOT NULL AND EXISTS (
@@ -344,11 +346,9 @@ BEGIN
 END $$;
 
 -- Keeps lines of a report and has those posted that are not yet: each by a message under the line's own id, which its
--- actor recognises. Returns the lines that say another thing than when they were first told.
-CREATE FUNCTION keep_settlement_lines(run uuid, lines jsonb) RETURNS TABLE (id uuid, amount bigint, currency text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
+-- actor recognises. A line is kept and posted as it was first told: a PSP that changes its mind is people's business.
+CREATE FUNCTION keep_settlement_lines(run uuid, lines jsonb) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     INSERT INTO settlement_lines (id, psp, kind, reference, our_reference, amount, currency, at, run_id)
     SELECT l.id, l.psp, l.kind, l.reference, l.our_reference, l.amount, l.currency,
         'epoch'::timestamptz + l.at_ms * interval '1 millisecond', run
@@ -357,8 +357,9 @@ BEGIN
     )
     ORDER BY l.id
     ON CONFLICT (id) DO NOTHING;
-    INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body)
-    SELECT l.id, l.stream, 'settlement.line', l.merchant_id, l.payment_id, l.operation_id, jsonb_build_object(
+
+    INSERT INTO outbox (id, stream, type, merchant_id, payment_id, body)
+    SELECT k.id, l.stream, 'settlement.line', l.merchant_id, l.payment_id, jsonb_build_object(
         'id', k.id, 'psp', k.psp, 'kind', k.kind, 'reference', k.reference, 'operation_id', l.operation_id,
         'payment_id', l.payment_id, 'amount', k.amount, 'currency', k.currency,
         'at_ms', (extract(EPOCH FROM k.at) * 1000)::bigint
@@ -366,20 +367,43 @@ BEGIN
     FROM jsonb_to_recordset(lines) AS l (
         id uuid, stream text, merchant_id uuid, payment_id uuid, operation_id uuid
     )
-    -- As it was first told: a PSP that changes its mind is people's business.
     INNER JOIN settlement_lines AS k ON k.id = l.id
     WHERE NOT EXISTS (
-        SELECT FROM wallet_adjustments AS a WHERE a.operation_id = l.id AND a.kind = 'settlement'
-    ) AND NOT EXISTS (SELECT FROM dead_letters AS d WHERE d.event_id = l.id AND d.status = 'dead')
-    AND NOT EXISTS (SELECT FROM parked AS w WHERE w.id = l.id)
-    ORDER BY l.id
-    ON CONFLICT (id) DO NOTHING;
-    RETURN QUERY
-    SELECT k.id, k.amount, k.currency
-    FROM jsonb_to_recordset(lines) AS l (id uuid, our_reference text, amount bigint, currency text)
-    INNER JOIN settlement_lines AS k ON k.id = l.id
-    WHERE (k.amount, k.currency) <> (l.amount, l.currency) OR k.our_reference IS DISTINCT FROM l.our_reference;
-END $$;
+        SELECT FROM wallet_adjustments AS a WHERE a.operation_id = k.id AND a.kind = 'settlement'
+    )
+    AND NOT EXISTS (SELECT FROM parked AS w WHERE w.id = k.id)
+    AND NOT EXISTS (SELECT FROM dead_letters AS d WHERE d.row_id = k.id AND d.status = 'dead')
+    ORDER BY k.at, k.id
+    ON CONFLICT (id) DO NOTHING
+$$;
+
+-- Whether no report has a line for what an entry says that a PSP owes us, or is owed. A reversal has a name of its own in
+-- reports, and captures may be paid out under the name of their authorization.
+CREATE FUNCTION is_unreported(entry ledger_entries, psp text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT entry.type IN (
+        'capture', 'surplus', 'refund', 'surplus_return', 'reversal', 'refund_reversal', 'surplus_return_reversal'
+    )
+    AND 'psp:' || psp || ':receivable' IN (entry.debit_account, entry.credit_account)
+    AND NOT EXISTS (
+        SELECT FROM settlement_lines AS l
+        WHERE l.our_reference = entry.operation_id::text AND l.psp = is_unreported.psp
+            AND CASE
+                WHEN entry.type LIKE '%reversal' THEN l.kind = 'reversal'
+                ELSE l.kind IN ('charge', 'refund') AND l.reference = entry.psp_reference
+            END
+    )
+    AND NOT EXISTS (
+        SELECT FROM settlement_lines AS l
+        WHERE l.reference = entry.psp_reference AND l.psp = is_unreported.psp AND l.our_reference IS NULL
+            AND l.kind IN ('charge', 'refund') AND entry.type NOT LIKE '%reversal'
+    )
+    AND NOT EXISTS (
+        SELECT FROM operations AS o
+        INNER JOIN settlement_lines AS l ON l.our_reference = o.id::text
+        WHERE o.payment_id = entry.payment_id AND o.kind = 'authorize' AND entry.type = 'capture'
+            AND l.psp = is_unreported.psp AND l.kind = 'charge'
+    )
+$$;
 
 -- Somebody says what should be done about a difference; nothing is, before somebody else agrees. `proposal` is an
 -- adjustment {debit, credit, amount}, or {} to leave it as it is. Returns `done`, or why not.
@@ -464,6 +488,7 @@ EXECUTE FUNCTION refuse_bare_correction();
 
 REVOKE ALL ON FUNCTION fold_ledger(uuid, bigint) FROM public;
 REVOKE ALL ON FUNCTION is_stuck(operations) FROM public;
+REVOKE ALL ON FUNCTION is_unreported(ledger_entries, text) FROM public;
 REVOKE ALL ON FUNCTION note_breaks(uuid, jsonb) FROM public;
 REVOKE ALL ON FUNCTION end_reconciliation(uuid, jsonb, jsonb, bigint, integer) FROM public;
 REVOKE ALL ON FUNCTION advance_watermarks(jsonb) FROM public;
@@ -478,7 +503,8 @@ REVOKE ALL ON FUNCTION approve_repair(uuid, uuid, text, uuid, text, text) FROM p
 -- gateway, and sees nothing of the books.
 GRANT SELECT ON reconciliation_runs, reconciliation_breaks, reconciliation_watermarks, settlement_lines
 TO paynode_reader;
-GRANT EXECUTE ON FUNCTION fold_ledger(uuid, bigint), is_stuck(operations) TO paynode_reader;
+GRANT EXECUTE ON FUNCTION fold_ledger(uuid, bigint), is_stuck(operations), is_unreported(ledger_entries, text)
+TO paynode_reader;
 GRANT INSERT ON reconciliation_runs TO paynode_gateway;
 GRANT EXECUTE ON FUNCTION note_breaks(uuid, jsonb), end_reconciliation(uuid, jsonb, jsonb, bigint, integer), advance_watermarks(jsonb),
 forget_watermarks(uuid []), correct_wallet(uuid, uuid, text), mend_operation(uuid, uuid, text, text),
