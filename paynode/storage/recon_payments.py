@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from paynode.domain.mending import Cure, OpenOperation
+from paynode.domain.stuck import Cure, OpenOperation
 from paynode.domain.payment import OperationKind, OperationState
 from paynode.domain.psp import Outcome
 from paynode.domain.reconciling import Window
