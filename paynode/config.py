@@ -35,6 +35,7 @@ from paynode.sections import (
     PointOfSale,
     PspAccount,
     PspName,
+    Reconciliation,
     Redis,
     Relay,
     Shop,
@@ -106,6 +107,7 @@ class Settings(BaseSettings):
     census: Census
     point_of_sale: PointOfSale
     calendar: Calendar
+    reconciliation: Reconciliation
     undertaker: Undertaker
     matching: Matching
     psp: Annotated[dict[PspName, PspAccount], Field(min_length=1)]

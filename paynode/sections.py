@@ -216,6 +216,19 @@ class Calendar(Section):
     lease_s: Seconds
 
 
+class Reconciliation(Section):
+    wallets_s: Seconds
+    payments_s: Seconds
+    payments_after_s: Seconds
+    settlement_s: Seconds
+    settlement_overlap_s: Seconds
+    settlement_look_back_s: Seconds
+    full_every_s: Seconds
+    laws_s: Seconds
+    page_size: Count
+    lease_s: Seconds
+
+
 class Undertaker(Section):
     interval_s: Seconds
     page_size: Count

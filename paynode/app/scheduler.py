@@ -9,6 +9,7 @@ import anyio
 from paynode.app.calendar import calendar_of
 from paynode.app.operating import census_of, matcher_of, operating_app, undertaker_of
 from paynode.app.parts import new_id, tell_ready
+from paynode.app.reconciling import break_census_of, law_watch_of, schedule_of
 from paynode.app.relaying import relay_of
 from paynode.app.reversing import reversing_of
 from paynode.app.roads import roads
@@ -16,6 +17,7 @@ from paynode.app.screening import rescreening_of
 from paynode.app.watching import admin_port
 from paynode.config import Settings
 from paynode.observability.observers import Observer
+from paynode.observability.reconciling import ReconciliationLog
 from paynode.runtime.stopping import Stop, stop_on_signal
 from paynode.storage.postgres import Role, pool
 from paynode.streams.client import commands_client
@@ -34,6 +36,8 @@ async def run_scheduler(settings: Settings) -> None:
         operating, port = operating_app(settings, reading, database), settings.admin.scheduler_port
         await stack.enter_async_context(admin_port(settings, port, database, commands, operating))
         rescreening = await rescreening_of(settings, database, observer, stack, owner=owner)
+        telling = ReconciliationLog()
+        schedule = await schedule_of(settings, reading, database, telling, stack, owner=owner)
         async with anyio.create_task_group() as work:
             work.start_soon(relay.run, stop)
             if rescreening is not None:
@@ -43,5 +47,8 @@ async def run_scheduler(settings: Settings) -> None:
             work.start_soon(reversing_of(settings, database, ways.road, observer, owner=owner).run, stop)
             work.start_soon(calendar_of(settings, database, observer, owner=owner).run, stop)
             work.start_soon(census_of(settings, reading, commands, observer).run, stop)
+            work.start_soon(schedule.run, stop)
+            work.start_soon(law_watch_of(settings, database, telling, owner=owner).run, stop)
+            work.start_soon(break_census_of(settings, reading, telling).run, stop)
             tell_ready()
         signals.cancel_scope.cancel()

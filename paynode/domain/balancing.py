@@ -61,7 +61,7 @@ class SealedEntry:
 def sealed_entry(
     *,
     prev_hash: bytes,
-    hash: bytes,  # noqa: A002 - the column's name
+    sealed: bytes,
     is_whole_ms: bool,
     entry_id: str,
     line: int,
@@ -93,7 +93,7 @@ def sealed_entry(
         at_ms=at_ms,
         reference=reference,
     )
-    return SealedEntry(content=content, prev_hash=prev_hash, hash=hash, seq=seq, is_whole_ms=is_whole_ms)
+    return SealedEntry(content=content, prev_hash=prev_hash, hash=sealed, seq=seq, is_whole_ms=is_whole_ms)
 
 
 def is_chain(mark: Head, head: Head, entries: Iterable[SealedEntry]) -> bool:

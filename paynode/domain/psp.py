@@ -93,6 +93,7 @@ class Capabilities:
     `idempotent_for_s`: seconds within which the PSP recognises a key; 0: the stored bytes are never sent again.
     `settle_s`: seconds after the last sending before "not found" counts. `is_callback_binding`: a callback's signature
     covers operation, amount and currency; else what it claims is confirmed by an inquiry. `currencies`: None is all.
+    `has_report`: its settlements can be asked for.
     """
 
     has_page: bool
@@ -106,6 +107,7 @@ class Capabilities:
     idempotent_for_s: float
     settle_s: float
     currencies: frozenset[str] | None = None
+    has_report: bool = True
 
 
 class SettlementKind(StrEnum):

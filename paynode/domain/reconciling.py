@@ -45,6 +45,14 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A run that has ended: until which instant it looked, in milliseconds since 1970, and how many seconds ago."""
+
+    until_ms: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """One thing that differs; (kind, subject) recognises it in the next run.
 
@@ -87,19 +95,21 @@ class Noted:
 class Tally:
     """What a run came to, while it counts: how many things it looked at, what it found, how much that is.
 
-    `drift` is by currency, in minor units with its sign.
+    `drift` is by currency, in minor units with its sign; `money` is how many of the differences are in money.
     """
 
     checked: int = 0
     found: dict[str, int] = field(default_factory=dict)
     drift: dict[str, int] = field(default_factory=dict)
     repairs: int = 0
+    money: int = 0
     _digest: int = 0
 
     def count(self, differences: Iterable[Difference]) -> None:
         """Add what was found."""
         for one in differences:
             self.found[one.kind.value] = self.found.get(one.kind, 0) + 1
+            self.money += one.size > 0
             if one.currency is not None and one.size:
                 self.drift[one.currency] = self.drift.get(one.currency, 0) + one.drift
             text = f"{one.kind}|{one.subject}|{one.expected}|{one.found}|{one.currency}"

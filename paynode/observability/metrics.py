@@ -108,6 +108,12 @@ OLDEST_UNKNOWN_SECONDS: Final = Gauge(
 )
 REDIS_AWAY: Final = Gauge("paynode_redis_away", "Does this process do without Redis?")
 
+DRIFT_MINOR: Final = Gauge(
+    "paynode_drift_minor", "By how many minor units do our books differ from what was found?", ("kind", "currency")
+)
+RECONCILIATION_BACKLOG: Final = Gauge("paynode_reconciliation_backlog", "How many differences are not over?")
+LAW_BREACHES: Final = Gauge("paynode_law_breaches", "How often is a law of money broken?", ("law",))
+
 OLDEST_UNPROCESSED_SECONDS: Final = Gauge(
     "paynode_oldest_unprocessed_seconds", "For how long has the oldest message been waiting to be processed?"
 )

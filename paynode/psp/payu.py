@@ -85,6 +85,7 @@ class PayuPsp:
             idempotent_for_s=0.0,
             settle_s=settle_s,
             currencies=currencies,
+            has_report=False,
         )
         self._pos_id = pos_id
         self._notify_url = notify_url

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from paynode.domain.ids import MERCHANT, public
-from paynode.domain.stuck import Cure, OpenOperation, cure, examine
 from paynode.domain.partition import partition_of
 from paynode.domain.reconciling import Area, BreakKind, RunReport, Window
 from paynode.domain.road import commands_stream, events_stream, follow_up_lane, pos_lane
+from paynode.domain.stuck import Cure, OpenOperation, cure, examine
 from paynode.recon.register import Run, Runs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,10 +19,11 @@ from paynode.domain.comparing import (
     missing_in_report,
 )
 from paynode.domain.errors import Unavailable
-from paynode.domain.ids import MERCHANT, public
+from paynode.domain.ids import HOUSE, MERCHANT, public
 from paynode.domain.partition import partition_of
-from paynode.domain.psp import SettlementKind, SettlementLine
+from paynode.domain.psp import SettlementLine
 from paynode.domain.reconciling import Area, Evidence, RunReport, Window
+from paynode.domain.report import line_id
 from paynode.domain.road import events_stream
 from paynode.recon.register import Run, Runs
 
@@ -45,16 +46,15 @@ class Reports(Protocol):
 class LineKeeping(Protocol):
     """Where lines are kept and posted. Raises: Unavailable, Conflict."""
 
-    async def keep(self, run_id: str, lines: Sequence[Told], streams: Mapping[str, str], house: str) -> None: ...
+    async def keep(self, run_id: str, lines: Sequence[Told], streams: Mapping[str, str]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettlementRules:
-    """`page_size`: lines in hand at a time. `partitions`: of the merchants. `house`: who has what is nobody's."""
+    """`page_size`: lines in hand at a time. `partitions`: of the merchants."""
 
     page_size: int
     partitions: int
-    house: str
 
 
 class SettlementReconciliation:
@@ -68,8 +68,6 @@ class SettlementReconciliation:
         keeping: LineKeeping,
         runs: Runs,
         rules: SettlementRules,
-        *,
-        line_id: Callable[[str, SettlementKind, str], str],
     ) -> None:
         self._psp = psp
         self._report = report
@@ -77,15 +75,16 @@ class SettlementReconciliation:
         self._keeping = keeping
         self._runs = runs
         self._rules = rules
-        self._line_id = line_id
 
-    async def run_once(self, window: Window, *, settle_ms: int, is_dry: bool = False) -> RunReport:
+    async def run_once(
+        self, window: Window, *, settle_ms: int, is_full: bool = False, is_dry: bool = False
+    ) -> RunReport:
         """Hold the report of a window against the books; then look again at what was found before and is not over.
 
         What was booked within the last `settle_ms` milliseconds of the window need not be reported yet.
         """
         inputs: Evidence = {"psp": self._psp, "since_ms": window.since_ms, "until_ms": window.until_ms}
-        async with self._runs.run(Area.SETTLEMENT, inputs, psp=self._psp, is_dry=is_dry) as run:
+        async with self._runs.run(Area.SETTLEMENT, inputs, psp=self._psp, is_full=is_full, is_dry=is_dry) as run:
             reported = await self._read(run, window)
             await self._look_again(run, window)
             due = Window(since_ms=window.since_ms, until_ms=window.until_ms - settle_ms)
@@ -102,7 +101,7 @@ class SettlementReconciliation:
                 raise Unavailable("a line of the report has an amount below zero")
             if line.amount == 0:
                 continue  # it moved nothing
-            kept = KeptLine(id=self._line_id(self._psp, line.kind, line.reference), psp=self._psp, line=line)
+            kept = KeptLine(id=line_id(self._psp, line.kind, line.reference), psp=self._psp, line=line)
             if page.get(kept.id, kept) != kept or len(page) == self._rules.page_size:
                 # Told twice and differently on one page: the second comes when the first is kept.
                 reported |= await self._take(run, list(page.values()))
@@ -119,7 +118,7 @@ class SettlementReconciliation:
         told = await self._compare(run, page)
         if run.is_dry:
             return frozenset().union(*map(accounted_for, told))
-        await self._keeping.keep(run.id, told, self._streams(told), self._rules.house)
+        await self._keeping.keep(run.id, told, self._streams(told))
         return frozenset()
 
     async def _compare(self, run: Run, page: Sequence[KeptLine]) -> Sequence[Told]:
@@ -141,7 +140,7 @@ class SettlementReconciliation:
                 await run.note([missing_in_report(one) for one in page if not accounts(one) & reported])
 
     def _streams(self, told: Sequence[Told]) -> Mapping[str, str]:
-        merchants = {one.known.merchant_id for one in told if one.known is not None} | {self._rules.house}
+        merchants = {one.known.merchant_id for one in told if one.known is not None} | {HOUSE}
         return {one: events_stream(partition_of(public(MERCHANT, one), self._rules.partitions)) for one in merchants}
 
 

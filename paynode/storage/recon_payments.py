@@ -8,10 +8,10 @@ from typing import Final
 
 import asyncpg
 
-from paynode.domain.stuck import Cure, OpenOperation
 from paynode.domain.payment import OperationKind, OperationState
 from paynode.domain.psp import Outcome
 from paynode.domain.reconciling import Window
+from paynode.domain.stuck import Cure, OpenOperation
 from paynode.storage.postgres import Pool, borrowed
 from paynode.storage.queries import load
 

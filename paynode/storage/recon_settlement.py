@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 
 from paynode.domain.comparing import Booked, KeptLine, Known, Told, Unreported
+from paynode.domain.ids import HOUSE
 from paynode.domain.payment import OperationKind, OperationState
 from paynode.domain.psp import SettlementKind, SettlementLine
 from paynode.domain.reconciling import Window
@@ -73,16 +74,16 @@ class PgLineKeeping:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def keep(self, run_id: str, lines: Sequence[Told], streams: Mapping[str, str], house: str) -> None:
+    async def keep(self, run_id: str, lines: Sequence[Told], streams: Mapping[str, str]) -> None:
         """Keep lines, and have those posted that are not. `streams`: by merchant; what is nobody's is the house's."""
-        rows = [_row(told, streams, house) for told in lines]
+        rows = [_row(told, streams) for told in lines]
         async with borrowed(self._pool) as connection:
             await connection.execute(_SQL["keep_lines"], run_id, orjson.dumps(rows).decode())
 
 
-def _row(told: Told, streams: Mapping[str, str], house: str) -> dict[str, object]:
+def _row(told: Told, streams: Mapping[str, str]) -> dict[str, object]:
     line, known = told.kept.line, told.known
-    merchant_id = known.merchant_id if known else house
+    merchant_id = known.merchant_id if known else HOUSE
     return {
         "id": told.kept.id,
         "psp": told.kept.psp,

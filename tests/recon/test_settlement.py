@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -10,10 +9,11 @@ from datetime import datetime
 
 import pytest
 
-from paynode.domain.ids import MERCHANT, public
+from paynode.domain.ids import HOUSE, MERCHANT, public
 from paynode.domain.partition import partition_of
 from paynode.domain.psp import SettlementKind, SettlementLine
 from paynode.domain.reconciling import RunReport, Window
+from paynode.domain.report import line_id
 from paynode.domain.road import events_stream
 from paynode.recon.settlement import SettlementReconciliation, SettlementRules
 from paynode.storage.postgres import Pool, Session
@@ -23,12 +23,6 @@ from tests.storage import rows, world
 from tests.storage.world import Shop
 
 _PARTITIONS = 32
-HOUSE = "00000000-0000-7000-8000-000000000000"
-
-
-def line_id(psp: str, kind: SettlementKind, reference: str) -> str:
-    digest = hashlib.sha256(f"{psp}|{kind}|{reference}".encode()).hexdigest()
-    return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"
 
 
 @dataclass
@@ -55,8 +49,7 @@ def settlement(reading: Pool, writing: Pool, psp: Scripted) -> SettlementReconci
         PgReports(reading, page_size=2),
         PgLineKeeping(writing),
         runs(writing),
-        SettlementRules(page_size=2, partitions=_PARTITIONS, house=HOUSE),
-        line_id=line_id,
+        SettlementRules(page_size=2, partitions=_PARTITIONS),
     )
 
 

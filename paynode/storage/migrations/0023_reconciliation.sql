@@ -6,7 +6,7 @@ CREATE TABLE reconciliation_runs (
     area text NOT NULL CHECK (area IN ('wallets', 'payments', 'settlement')),
     -- Whose report it was.
     psp text,
-    -- From the beginning, and not from where the last look had ended.
+    -- From the beginning, or of a time that somebody chose; and not from where the last look had ended.
     is_full boolean NOT NULL DEFAULT false,
     inputs jsonb NOT NULL,
     outcome jsonb,
