@@ -41,6 +41,7 @@ _RIGHTS: dict[Role, dict[str, frozenset[str]]] = {
         "screenings": _ADD,
         "fraud_exposure": _WRITE,
         "probes": _WRITE,
+        "reconciliation_runs": frozenset({"INSERT"}),
     },
     Role.COMMITTER: {
         "merchants": _READ,
@@ -67,6 +68,10 @@ _RIGHTS: dict[Role, dict[str, frozenset[str]]] = {
     },
     Role.READER: dict.fromkeys(
         (
+            "reconciliation_runs",
+            "reconciliation_breaks",
+            "reconciliation_watermarks",
+            "settlement_lines",
             "merchants",
             "payments",
             "operations",
@@ -137,6 +142,9 @@ async def test_a_role_has_exactly_the_rights_of_its_process(untouched: Settings,
         "CREATE SCHEMA mine",
         "SET ROLE pg_write_all_data",
         "SELECT make_ledger_partition('2099-01-01')",
+        "UPDATE reconciliation_breaks SET approved_by = 'eve'",
+        "DELETE FROM settlement_lines",
+        "UPDATE reconciliation_watermarks SET pending = 0",
     ],
 )
 async def test_no_process_can_undo_the_books(untouched: Settings, role: Role, statement: str) -> None:
