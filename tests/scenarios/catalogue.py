@@ -59,11 +59,12 @@ TESTED_IN: Final = {
     "H2": ("tests/e2e/test_faults.py", "tests/e2e/test_paying.py"),
     "H3": ("tests/http/test_slow_clients.py", "tests/http/test_edges.py"),
     "H4": ("tests/faults/test_overload.py", "tests/http/test_shedding.py"),
+    "K1": ("tests/scenarios/test_reconciliation.py",),
 }
 
 # Those that this milestone is to withstand, and those that come with what they test.
 WANTED: Final = frozenset(
     {"W1", "W2", "W3", "W4", "W5", "P1", "P2", "P3", "P4", "P7", "P8", "R1", "R2", "R3", "R4", "R5", "N1"}
-    | {"M1", "M2", "M3", "G1", "G2", "G3", "G4", "G5", "G6", "G7", "H1", "H2", "H3", "H4"}
+    | {"M1", "M2", "M3", "G1", "G2", "G3", "G4", "G5", "G6", "G7", "H1", "H2", "H3", "H4", "K1"}
 )
-LATER: Final = frozenset({"P6", "B1", "B2", "K1"})
+LATER: Final = frozenset({"P6", "B1", "B2"})
