@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -53,7 +54,7 @@ _MIX: Final[dict[str | None, int]] = {
     "tok_hang_before": 2,
 }
 
-say = Console(stderr=True, highlight=False).print
+say = partial(Console(stderr=True, highlight=False).print, soft_wrap=True)
 
 
 class DrillFailed(Exception):

@@ -79,7 +79,7 @@ class Outcome:
         if (more := len(self.charges_lost) - _EXAMPLES_MAX) > 0:
             console.print(f"… and {more} more; --output json has all of them")
         for what in (*self.laws_broken, *self.failures):
-            console.print(what, style="red", markup=False)
+            console.print(what, style="red", markup=False, soft_wrap=True)
         console.print("green" if self.code == os.EX_OK else f"red, exit code {self.code}")
 
     def _rows(self) -> Sequence[tuple[str, str]]:

@@ -18,7 +18,9 @@ from tests.drill.programs import run
 TEMPLATE: Final = Path(__file__).resolve().parents[2] / "config" / "pgbackrest.conf"
 STANZA: Final = "paynode"
 # What differs from one host to the next; all else is drilled as it stands in the template.
-PLACES: Final = frozenset({"repo1-path", "log-path", "lock-path", "pg1-path", "pg1-port", "pg1-socket-path"})
+PLACES: Final = frozenset(
+    {"repo1-path", "log-path", "lock-path", "spool-path", "pg1-path", "pg1-port", "pg1-socket-path"}
+)
 _SEGMENT_BYTES: Final = 16 * 2**20
 _COMMAND_S: Final = 120.0
 
@@ -73,6 +75,7 @@ class Repository:
             "repo1-path": str(self._path),
             "log-path": str(home.make_directory("pgbackrest-log")),
             "lock-path": str(home.make_directory("pgbackrest-lock")),
+            "spool-path": str(home.make_directory("pgbackrest-spool")),
             "pg1-path": str(data),
             "pg1-port": str(port),
             "pg1-socket-path": str(socket),
