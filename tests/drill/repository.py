@@ -96,8 +96,9 @@ class Repository:
         return f"{' '.join(self._argv)} archive-push %p"
 
     async def create(self) -> None:
-        """Make the stanza, and see that a segment arrives."""
+        """Make the stanza, and see that it is encrypted and that a segment arrives."""
         await self._run("stanza-create")
+        assert (await self._info())["cipher"] == template()["global"]["repo1-cipher-type"]
         await self.check()
 
     async def check(self) -> None:

@@ -67,7 +67,7 @@ def test_the_drill_uses_the_template_and_changes_places_alone(tmp_path: Path) ->
 
 
 def test_the_rights_of_the_role_are_those_that_are_drilled() -> None:
-    said = BACKUP_RIGHTS.format(role="postgres_backup").split()
+    said = BACKUP_RIGHTS.format(role="database_user").split()
     assert " ".join(said) in " ".join(DOCS.read_text("utf-8").split())
 
 
