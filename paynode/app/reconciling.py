@@ -105,8 +105,6 @@ class _Parts:
             PgWalletLooks(self.reading, page_size=self._page_size),
             PgWalletRepairs(self.database),
             self._runs,
-            partitions=self.settings.streams.partitions,
-            new_id=new_id,
         )
 
     @property

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from paynode.domain.balancing import MerchantLook, SealedEntry, differences, is_chain, is_repairable
-from paynode.domain.ids import MERCHANT, public
 from paynode.domain.ledger import Head
-from paynode.domain.partition import partition_of
 from paynode.domain.reconciling import Area, BreakKind, Noted, RunReport
-from paynode.domain.road import events_stream
 from paynode.recon.register import Run, Runs
 
 
@@ -26,26 +23,16 @@ class WalletRepairs(Protocol):
 
     async def advance(self, looks: Sequence[MerchantLook]) -> None: ...
     async def forget(self, merchants: Iterable[str]) -> None: ...
-    async def correct(self, break_id: str, *, event_id: str, stream: str) -> bool: ...
+    async def correct(self, break_id: str) -> bool: ...
 
 
 class WalletReconciliation:
-    """Any number may run at once: a mark only moves on, and a wallet is corrected by one message at a time."""
+    """Any number may run at once: a mark only moves on, and a wallet is made again under its row's lock."""
 
-    def __init__(
-        self,
-        looks: WalletLooks,
-        repairs: WalletRepairs,
-        runs: Runs,
-        *,
-        partitions: int,
-        new_id: Callable[[], str],
-    ) -> None:
+    def __init__(self, looks: WalletLooks, repairs: WalletRepairs, runs: Runs) -> None:
         self._looks = looks
         self._repairs = repairs
         self._runs = runs
-        self._partitions = partitions
-        self._new_id = new_id
 
     async def run_once(self, *, is_full: bool = False, is_dry: bool = False) -> RunReport:
         """Look at all wallets once."""
@@ -75,9 +62,8 @@ class WalletReconciliation:
         waiting = [one for one in noted if one.is_open and one.difference.kind is BreakKind.WALLET_DIFFERS]
         if not waiting or not await self._is_intact(look):
             return
-        stream = events_stream(partition_of(public(MERCHANT, look.merchant_id), self._partitions))
         for one in waiting:
-            run.tally.repairs += await self._repairs.correct(one.id, event_id=self._new_id(), stream=stream)
+            run.tally.repairs += await self._repairs.correct(one.id)
 
     async def _is_intact(self, look: MerchantLook) -> bool:
         """Whether the chain leads from the mark to the head, a page at a time."""

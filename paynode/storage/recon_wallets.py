@@ -57,10 +57,10 @@ class PgWalletRepairs:
         async with borrowed(self._pool) as connection:
             await connection.execute(_SQL["forget_watermarks"], list(merchants))
 
-    async def correct(self, break_id: str, *, event_id: str, stream: str) -> bool:
-        """Have the wallet of a break made what its ledger says; False when that is not, or not any more, definite."""
+    async def correct(self, break_id: str) -> bool:
+        """Make the wallet of a break what its ledger says; False when that is not, or not any more, definite."""
         async with borrowed(self._pool) as connection:
-            return bool(await connection.fetchval(_SQL["correct_wallet"], break_id, event_id, stream))
+            return bool(await connection.fetchval(_SQL["correct_wallet"], break_id))
 
 
 def _look(rows: Sequence[asyncpg.Record]) -> MerchantLook:

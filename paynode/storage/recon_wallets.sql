@@ -123,5 +123,5 @@ SELECT advance_watermarks($1::jsonb)
 SELECT forget_watermarks($1::uuid [])
 
 -- name: correct_wallet
--- A message to its actor, unless it is not definite any more.
-SELECT correct_wallet($1, $2, $3)
+-- What its ledger says, unless that is not definite any more.
+SELECT correct_wallet($1)

@@ -218,7 +218,7 @@ class Ground:
             self.expected.add(("wallet_differs", f"{merchant.id}/EUR"))
 
     async def falsify_report(self) -> None:
-        """Lines have another amount or currency, are missing, or are nobody's, or name something for the second time."""
+        """Lines have another amount or currency, are missing, are nobody's, or name something for the second time."""
         rows = await self.installation.rows(
             "SELECT o.id::text AS id, o.psp_reference AS reference, o.amount, o.currency FROM operations AS o "
             "WHERE o.kind = 'sale' AND o.state = 'approved' AND o.merchant_id = ANY($1::uuid[]) ORDER BY o.id",
@@ -322,9 +322,7 @@ async def _repaired(ground: Ground, looks: Looks, unheard: Sequence[str]) -> Non
     await looks.at_report("sim", None, None, is_dry=False)
     rows = await installation.rows("SELECT kind, subject FROM reconciliation_breaks")
     assert {(row["kind"], row["subject"]) for row in rows} == {one for one in ground.expected if one[0] != "stuck"}
-    await ground.until(
-        "the lines are posted", "count(*) = 0 FROM outbox WHERE type IN ('settlement.line', 'wallet.correction')"
-    )
+    await ground.until("the lines are posted", "count(*) = 0 FROM outbox WHERE type = 'settlement.line'")
     by_report = await installation.rows(
         "SELECT DISTINCT operation_id FROM evidence WHERE source = 'report' AND operation_id = ANY($1::uuid[])", unheard
     )

@@ -162,16 +162,13 @@ async def test_who_talks_to_the_outside_does_not_even_see_money(untouched: Setti
 
 
 @pytest.mark.parametrize("role", [Role.INGRESS, Role.GATEWAY, Role.COMMITTER])
-@pytest.mark.parametrize("kind", ["books.adjustment", "wallet.correction"])
-async def test_nobody_who_may_write_messages_may_write_money_into_them(
-    settings: Settings, role: Role, kind: str
-) -> None:
+async def test_nobody_who_may_write_messages_may_write_a_posting_into_them(settings: Settings, role: Role) -> None:
     statement = "INSERT INTO outbox (id, stream, type, body) VALUES (gen_random_uuid(), 's', $1, '{}')"
     async with session(settings, role, application_name="test") as connection:
         await connection.execute(statement, "psp.inquire")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute(statement, kind)
+            await connection.execute(statement, "books.adjustment")
         if role is Role.GATEWAY:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.execute("UPDATE outbox SET type = $1", kind)
+                await connection.execute("UPDATE outbox SET type = 'books.adjustment'")
             await connection.execute("UPDATE outbox SET published_at = now()")

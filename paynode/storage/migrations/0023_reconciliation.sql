@@ -257,55 +257,42 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     DELETE FROM reconciliation_watermarks WHERE merchant_id = ANY(merchants)
 $$;
 
--- Makes a wallet what its ledger says, by a message to its actor. How much is lacking is found out here and not told, so
--- that whoever may call this can bring about nothing but what is right. Refused: while one is on its way, when the
--- adjustments say another thing than the ledger, and when it was tried three times.
-CREATE FUNCTION correct_wallet(difference uuid, event uuid, stream text) RETURNS boolean
+-- Has a wallet made what its ledger says (`rebuild_wallet`), which whoever calls this has verified. How much that is is
+-- found out there and not told, so that whoever may call this can bring about nothing but what is right. Refused when the
+-- adjustments say another thing than the ledger: then people must say which of them is wrong.
+CREATE FUNCTION correct_wallet(difference uuid) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     found reconciliation_breaks;
-    lacking jsonb;
 BEGIN
     SELECT * INTO found FROM reconciliation_breaks AS b WHERE b.id = difference FOR UPDATE;
-    IF found.kind IS DISTINCT FROM 'wallet_differs' OR found.state <> 'open' OR found.repairs >= 3
-        OR found.proposed_by IS NOT NULL THEN
+    IF found.kind IS DISTINCT FROM 'wallet_differs' OR found.state <> 'open' OR found.proposed_by IS NOT NULL THEN
         RETURN false;
     END IF;
-    -- One statement, so that ledger, adjustments and wallet are of one instant.
-    WITH folded AS (
-        SELECT f.* FROM fold_ledger(found.merchant_id, 0) AS f WHERE f.currency = found.currency
-    ),
-
-    adjusted AS (
+    -- Locked before ledger and adjustments are read: whoever is writing them has committed by then.
+    PERFORM FROM wallets AS w
+    WHERE w.merchant_id = found.merchant_id AND w.currency = found.currency FOR UPDATE;
+    IF EXISTS (
         SELECT
-            sum(a.d_pending) AS pending, sum(a.d_available) AS available, sum(a.d_reserve) AS reserve,
-            sum(a.d_held) AS held
-        FROM wallet_adjustments AS a
-        WHERE a.merchant_id = found.merchant_id AND a.currency = found.currency
-    )
-
-    SELECT jsonb_build_object(
-        'id', event, 'currency', found.currency,
-        'pending', coalesce(f.pending, 0) - coalesce(w.pending, 0),
-        'available', coalesce(f.available, 0) - coalesce(w.available, 0),
-        'reserve', coalesce(f.reserve, 0) - coalesce(w.reserve, 0), 'held', coalesce(f.held, 0) - coalesce(w.held, 0)
-    ) INTO lacking
-    FROM adjusted AS a
-    LEFT JOIN folded AS f ON true
-    LEFT JOIN wallets AS w ON w.merchant_id = found.merchant_id AND w.currency = found.currency
-    WHERE
-        (coalesce(f.pending, 0), coalesce(f.available, 0), coalesce(f.reserve, 0), coalesce(f.held, 0))
-        = (coalesce(a.pending, 0), coalesce(a.available, 0), coalesce(a.reserve, 0), coalesce(a.held, 0))
-        AND (coalesce(f.pending, 0), coalesce(f.available, 0), coalesce(f.reserve, 0), coalesce(f.held, 0))
-        <> (coalesce(w.pending, 0), coalesce(w.available, 0), coalesce(w.reserve, 0), coalesce(w.held, 0));
-    IF lacking IS NULL THEN RETURN false; END IF;
+        FROM (
+            SELECT
+                coalesce(sum(a.d_pending), 0) AS pending, coalesce(sum(a.d_available), 0) AS available,
+                coalesce(sum(a.d_reserve), 0) AS reserve, coalesce(sum(a.d_held), 0) AS held
+            FROM wallet_adjustments AS a
+            WHERE a.merchant_id = found.merchant_id AND a.currency = found.currency
+        ) AS a
+        LEFT JOIN fold_ledger(found.merchant_id, 0) AS f ON f.currency = found.currency
+        WHERE (a.pending, a.available, a.reserve, a.held)
+            <> (coalesce(f.pending, 0), coalesce(f.available, 0), coalesce(f.reserve, 0), coalesce(f.held, 0))
+    ) OR NOT rebuild_wallet(
+        found.merchant_id, found.currency, 'reconciliation', 'the ledger verifies; break ' || difference
+    ) THEN
+        RETURN false;
+    END IF;
     UPDATE reconciliation_breaks AS b
-    SET state = 'repairing', repairs = b.repairs + 1, repair = lacking || jsonb_build_object('by', 'wallet.correction')
+    SET state = 'repaired', resolved_at = clock_timestamp(), repairs = b.repairs + 1,
+        repair = jsonb_build_object('by', 'rebuild_wallet')
     WHERE b.id = difference;
-    INSERT INTO outbox (id, stream, type, merchant_id, body)
-    VALUES (event, correct_wallet.stream, 'wallet.correction', found.merchant_id, lacking);
-    INSERT INTO audit_log (actor, action, subject, note, detail)
-    VALUES ('reconciliation', 'wallet.correction', difference::text, 'the ledger verifies, and says so', lacking);
     RETURN true;
 END $$;
 
@@ -473,18 +460,17 @@ BEGIN
     RETURN 'done';
 END $$;
 
--- Who may put messages on the road may not thereby move money: these two kinds come from the functions above alone, or
--- again from where they were kept aside.
-CREATE FUNCTION refuse_bare_correction() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Who may put messages on the road may not thereby move money: this kind comes from the function above alone, or again
+-- from where it was kept aside.
+CREATE FUNCTION refuse_bare_adjustment() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF current_user IN ('paynode_ingress', 'paynode_gateway', 'paynode_committer', 'paynode_reader') THEN
         RAISE EXCEPTION '% is not for % to say', NEW.type, current_user USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER outbox_corrections BEFORE INSERT OR UPDATE OF type, stream, merchant_id, body ON outbox
-FOR EACH ROW WHEN (NEW.type IN ('wallet.correction', 'books.adjustment'))
-EXECUTE FUNCTION refuse_bare_correction();
+CREATE TRIGGER outbox_adjustments BEFORE INSERT OR UPDATE OF type, stream, merchant_id, body ON outbox
+FOR EACH ROW WHEN (NEW.type = 'books.adjustment') EXECUTE FUNCTION refuse_bare_adjustment();
 
 REVOKE ALL ON FUNCTION fold_ledger(uuid, bigint) FROM public;
 REVOKE ALL ON FUNCTION is_stuck(operations) FROM public;
@@ -493,7 +479,7 @@ REVOKE ALL ON FUNCTION note_breaks(uuid, jsonb) FROM public;
 REVOKE ALL ON FUNCTION end_reconciliation(uuid, jsonb, jsonb, bigint, integer) FROM public;
 REVOKE ALL ON FUNCTION advance_watermarks(jsonb) FROM public;
 REVOKE ALL ON FUNCTION forget_watermarks(uuid []) FROM public;
-REVOKE ALL ON FUNCTION correct_wallet(uuid, uuid, text) FROM public;
+REVOKE ALL ON FUNCTION correct_wallet(uuid) FROM public;
 REVOKE ALL ON FUNCTION mend_operation(uuid, uuid, text, text) FROM public;
 REVOKE ALL ON FUNCTION keep_settlement_lines(uuid, jsonb) FROM public;
 REVOKE ALL ON FUNCTION propose_repair(uuid, jsonb, text, text) FROM public;
@@ -507,6 +493,6 @@ GRANT EXECUTE ON FUNCTION fold_ledger(uuid, bigint), is_stuck(operations), is_un
 TO paynode_reader;
 GRANT INSERT ON reconciliation_runs TO paynode_gateway;
 GRANT EXECUTE ON FUNCTION note_breaks(uuid, jsonb), end_reconciliation(uuid, jsonb, jsonb, bigint, integer), advance_watermarks(jsonb),
-forget_watermarks(uuid []), correct_wallet(uuid, uuid, text), mend_operation(uuid, uuid, text, text),
+forget_watermarks(uuid []), correct_wallet(uuid), mend_operation(uuid, uuid, text, text),
 keep_settlement_lines(uuid, jsonb), propose_repair(uuid, jsonb, text, text),
 approve_repair(uuid, uuid, text, uuid, text, text) TO paynode_gateway;
