@@ -60,10 +60,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreported:
-    """Something booked of which no report has a line. `at_ms`: when it was booked, in milliseconds since 1970.
-
-    `place`: where it stands among others, for the page that follows.
-    """
+    """Something booked of which no report has a line. `at_ms`: when it was booked, in milliseconds since 1970."""
 
     operation_id: str
     payment_id: str
@@ -71,7 +68,6 @@ class Unreported:
     psp: str
     at_ms: int
     booked: Booked
-    place: tuple[str, int] = ("", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

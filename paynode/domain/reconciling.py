@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
+Item = TypeVar("Item")
 Evidence: TypeAlias = Mapping[str, str | int | None]
 
 
@@ -42,6 +43,14 @@ class Window:
 
     since_ms: int
     until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep(Generic[Item]):
+    """What was found among a bounded number of things that were looked at; `after`: the last of them, None: no more."""
+
+    found: Sequence[Item]
+    after: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

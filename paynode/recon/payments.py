@@ -7,7 +7,7 @@ from typing import Protocol
 
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.partition import partition_of
-from paynode.domain.reconciling import Area, BreakKind, RunReport, Window
+from paynode.domain.reconciling import Area, BreakKind, RunReport, Sweep, Window
 from paynode.domain.road import commands_stream, events_stream, follow_up_lane, pos_lane
 from paynode.domain.stuck import Cure, OpenOperation, cure, examine
 from paynode.recon.register import Run, Runs
@@ -16,8 +16,8 @@ from paynode.recon.register import Run, Runs
 class OpenOperations(Protocol):
     """What has not ended. Raises: Unavailable."""
 
-    async def made_within(self, window: Window, after: str | None) -> Sequence[OpenOperation]: ...
-    async def doubted_still(self, window: Window, after: str | None) -> Sequence[OpenOperation]: ...
+    async def made_within(self, window: Window, after: str | None) -> Sweep[OpenOperation]: ...
+    async def doubted_still(self, window: Window, after: str | None) -> Sweep[OpenOperation]: ...
 
 
 class Mending(Protocol):
@@ -49,10 +49,10 @@ class PaymentReconciliation:
         inputs = {"since_ms": window.since_ms, "until_ms": window.until_ms}
         async with self._runs.run(Area.PAYMENTS, inputs, is_full=is_full, is_dry=is_dry) as run:
             for look in (self._operations.made_within, self._operations.doubted_still):
-                after: str | None = None
-                while page := await look(window, after):
-                    after = page[-1].id
-                    await self._look(run, page)
+                sweep = await look(window, None)
+                while sweep.after is not None:
+                    await self._look(run, sweep.found)
+                    sweep = await look(window, sweep.after)
         return run.report()
 
     async def _look(self, run: Run, page: Sequence[OpenOperation]) -> None:

@@ -22,7 +22,7 @@ from paynode.domain.errors import Unavailable
 from paynode.domain.ids import HOUSE, MERCHANT, public
 from paynode.domain.partition import partition_of
 from paynode.domain.psp import SettlementLine
-from paynode.domain.reconciling import Area, Evidence, RunReport, Window
+from paynode.domain.reconciling import Area, Evidence, RunReport, Sweep, Window
 from paynode.domain.report import line_id
 from paynode.domain.road import events_stream
 from paynode.recon.register import Run, Runs
@@ -38,8 +38,8 @@ class Reports(Protocol):
     """What our books have of lines, and no line has. Raises: Unavailable."""
 
     async def told(self, psp: str, lines: Sequence[KeptLine]) -> Sequence[Told]: ...
-    async def unreported(self, psp: str, window: Window, after: Unreported | None) -> Sequence[Unreported]: ...
-    async def unreported_still(self, psp: str, window: Window, after: Unreported | None) -> Sequence[Unreported]: ...
+    async def unreported(self, psp: str, window: Window, after: str | None) -> Sweep[Unreported]: ...
+    async def unreported_still(self, psp: str, window: Window, after: str | None) -> Sweep[Unreported]: ...
     async def open_lines(self, psp: str, window: Window, after: str | None) -> Sequence[KeptLine]: ...
 
 
@@ -134,10 +134,10 @@ class SettlementReconciliation:
 
     async def _look_for_missing(self, run: Run, window: Window, reported: frozenset[str]) -> None:
         for look in (self._reports.unreported, self._reports.unreported_still):
-            after: Unreported | None = None
-            while page := await look(self._psp, window, after):
-                after = page[-1]
-                await run.note([missing_in_report(one) for one in page if not accounts(one) & reported])
+            sweep = await look(self._psp, window, None)
+            while sweep.after is not None:
+                await run.note([missing_in_report(one) for one in sweep.found if not accounts(one) & reported])
+                sweep = await look(self._psp, window, sweep.after)
 
     def _streams(self, told: Sequence[Told]) -> Mapping[str, str]:
         merchants = {one.known.merchant_id for one in told if one.known is not None} | {HOUSE}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,7 +9,7 @@ import asyncpg
 
 from paynode.domain.payment import OperationKind, OperationState
 from paynode.domain.psp import Outcome
-from paynode.domain.reconciling import Window
+from paynode.domain.reconciling import Sweep, Window
 from paynode.domain.stuck import Cure, OpenOperation
 from paynode.storage.postgres import Pool, borrowed
 from paynode.storage.queries import load
@@ -27,19 +26,21 @@ class PgOpenOperations:
         self._pool = pool
         self._page_size = page_size
 
-    async def made_within(self, window: Window, after: str | None) -> Sequence[OpenOperation]:
+    async def made_within(self, window: Window, after: str | None) -> Sweep[OpenOperation]:
         """What was made within a window and has not ended."""
-        return await self._page("list_open_operations", window, after)
+        return await self._sweep("list_operations", window, after)
 
-    async def doubted_still(self, window: Window, after: str | None) -> Sequence[OpenOperation]:
+    async def doubted_still(self, window: Window, after: str | None) -> Sweep[OpenOperation]:
         """What something was wrong with before, outside of the window."""
-        return await self._page("list_doubted_still", window, after)
+        return await self._sweep("list_doubted", window, after)
 
-    async def _page(self, statement: str, window: Window, after: str | None) -> Sequence[OpenOperation]:
+    async def _sweep(self, statement: str, window: Window, after: str | None) -> Sweep[OpenOperation]:
         since, until = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (window.since_ms, window.until_ms))
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(_SQL[statement], since, until, after or _BEFORE_ALL, self._page_size)
-        return [_operation(row) for row in rows]
+            ids = [row["id"] for row in rows]
+            found = await connection.fetch(_SQL["read_open_operations"], ids) if ids else []
+        return Sweep(found=[_operation(row) for row in found], after=ids[-1] if ids else None)
 
 
 class PgMending:

@@ -14,7 +14,7 @@ from paynode.domain.comparing import Booked, KeptLine, Known, Told, Unreported
 from paynode.domain.ids import HOUSE
 from paynode.domain.payment import OperationKind, OperationState
 from paynode.domain.psp import SettlementKind, SettlementLine
-from paynode.domain.reconciling import Window
+from paynode.domain.reconciling import Sweep, Window
 from paynode.storage.postgres import Pool, borrowed
 from paynode.storage.queries import load
 
@@ -43,17 +43,17 @@ class PgReports:
         by_line = {row["line_id"]: row for row in rows}
         return [_told(one, by_line[one.id]) for one in lines]
 
-    async def unreported(self, psp: str, window: Window, after: Unreported | None) -> Sequence[Unreported]:
-        """What was booked within the window and is in no report; the page that follows one."""
+    async def unreported(self, psp: str, window: Window, after: str | None) -> Sweep[Unreported]:
+        """What was booked within the window and is in no report."""
         since, until = _instant(window.since_ms), _instant(window.until_ms)
-        place = (_BEFORE_ALL, 0) if after is None else after.place
-        return await self._unreported("list_unreported", psp, psp, since, until, *place, self._page_size)
+        entry, _, line = (after or f"{_BEFORE_ALL}/0").partition("/")
+        return await self._sweep("list_unreported", psp, psp, since, until, entry, int(line), self._page_size)
 
-    async def unreported_still(self, psp: str, window: Window, after: Unreported | None) -> Sequence[Unreported]:
+    async def unreported_still(self, psp: str, window: Window, after: str | None) -> Sweep[Unreported]:
         """What was found missing before, outside of the window, and still is."""
         since, until = _instant(window.since_ms), _instant(window.until_ms)
-        place = _BEFORE_ALL if after is None else after.place[0]
-        return await self._unreported("list_unreported_still", psp, psp, place, since, until, self._page_size)
+        place = after or _BEFORE_ALL
+        return await self._sweep("list_unreported_still", psp, psp, place, since, until, self._page_size)
 
     async def open_lines(self, psp: str, window: Window, after: str | None) -> Sequence[KeptLine]:
         """Lines outside of the window about which something was found that is not over."""
@@ -62,10 +62,11 @@ class PgReports:
             rows = await connection.fetch(_SQL["list_open_lines"], psp, since, until, after or "", self._page_size)
         return [KeptLine(id=row["id"], psp=psp, line=_line(row)) for row in rows]
 
-    async def _unreported(self, statement: str, psp: str, *arguments: object) -> Sequence[Unreported]:
+    async def _sweep(self, statement: str, psp: str, *arguments: object) -> Sweep[Unreported]:
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(_SQL[statement], *arguments)
-        return [_unreported(psp, row) for row in rows]
+        found = [_unreported(psp, row) for row in rows if row["is_missing"]]
+        return Sweep(found=found, after=rows[-1]["place"] if rows else None)
 
 
 class PgLineKeeping:
@@ -130,7 +131,6 @@ def _unreported(psp: str, row: asyncpg.Record) -> Unreported:
         psp=psp,
         at_ms=row["at_ms"],
         booked=Booked(type=row["type"], reference=row["reference"], amount=row["amount"], currency=row["currency"]),
-        place=(row["id"], row["line"]),
     )
 
 

@@ -31,41 +31,61 @@ GROUP BY psp_reference
 HAVING count(*) = 1
 
 -- name: list_unreported
--- Booked within the window, by our clock and by the PSP's, and in no report. By the ledger's key, which is by time.
+-- What was booked within the window, by our clock and by the PSP's, and is in no report: looked for in a bounded number of
+-- entries at a time, by the ledger's key, which is by time. The last one that was looked at comes too, for the next page.
+WITH page AS MATERIALIZED (
+    SELECT e.id, e.line
+    FROM ledger_entries AS e
+    WHERE
+        e.id >= uuid7_floor($2) AND e.id < uuid7_floor($3) AND (e.id, e.line) > ($4::uuid, $5::integer)
+        AND 'psp:' || $1 || ':receivable' IN (e.debit_account, e.credit_account)
+    ORDER BY e.id, e.line
+    LIMIT $6
+),
+
+looked_at AS (
+    SELECT
+        e.*, row_number() OVER (ORDER BY e.id DESC, e.line DESC) = 1 AS is_last,
+        is_unreported(e, $1) AND coalesce((
+            SELECT min(v.psp_at) FROM evidence AS v
+            WHERE
+                v.payment_id = e.payment_id AND v.operation_id = e.operation_id
+                AND v.outcome = CASE WHEN e.type LIKE '%reversal' THEN 'reversed' ELSE 'approved' END
+        ), e.at) BETWEEN $2 AND $3 AS is_missing
+    FROM page AS p
+    INNER JOIN ledger_entries AS e ON e.id = p.id AND e.line = p.line
+)
+
 SELECT
-    e.operation_id::text AS operation_id, e.payment_id::text AS payment_id, e.merchant_id::text AS merchant_id, e.type,
-    coalesce(e.psp_reference, '') AS reference, e.currency,
-    CASE WHEN e.debit_account = 'psp:' || $1 || ':receivable' THEN e.amount ELSE -e.amount END AS amount,
-    (extract(EPOCH FROM e.at) * 1000)::bigint AS at_ms, e.id::text AS id, e.line
-FROM ledger_entries AS e
-WHERE
-    e.id >= uuid7_floor($2) AND e.id < uuid7_floor($3) AND (e.id, e.line) > ($4::uuid, $5::integer)
-    AND is_unreported(e, $1)
-    AND coalesce((
-        SELECT min(v.psp_at) FROM evidence AS v
-        WHERE
-            v.payment_id = e.payment_id AND v.operation_id = e.operation_id
-            AND v.outcome = CASE WHEN e.type LIKE '%reversal' THEN 'reversed' ELSE 'approved' END
-    ), e.at) BETWEEN $2 AND $3
-ORDER BY e.id, e.line
-LIMIT $6
+    operation_id::text AS operation_id, payment_id::text AS payment_id, merchant_id::text AS merchant_id, type,
+    coalesce(psp_reference, '') AS reference, currency,
+    CASE WHEN debit_account = 'psp:' || $1 || ':receivable' THEN amount ELSE -amount END AS amount,
+    (extract(EPOCH FROM at) * 1000)::bigint AS at_ms, is_missing, id || '/' || line AS place
+FROM looked_at
+WHERE is_missing OR is_last
+ORDER BY id, line
 
 -- name: list_unreported_still
 -- What was found missing before, and still is.
+WITH page AS MATERIALIZED (
+    SELECT id, payment_id, subject
+    FROM reconciliation_breaks
+    WHERE kind = 'missing_in_report' AND state IN ('open', 'repairing') AND psp = $1 AND id > $2::uuid
+    ORDER BY id
+    LIMIT $5
+)
+
 SELECT
     e.operation_id::text AS operation_id, e.payment_id::text AS payment_id, e.merchant_id::text AS merchant_id, e.type,
     coalesce(e.psp_reference, '') AS reference, e.currency,
     CASE WHEN e.debit_account = 'psp:' || $1 || ':receivable' THEN e.amount ELSE -e.amount END AS amount,
-    (extract(EPOCH FROM e.at) * 1000)::bigint AS at_ms, b.id::text AS id, e.line
-FROM reconciliation_breaks AS b
-INNER JOIN ledger_entries AS e
-    ON e.payment_id = b.payment_id
-    AND b.subject = concat_ws('/', e.operation_id, e.type, coalesce(e.psp_reference, ''))
-WHERE
-    b.kind = 'missing_in_report' AND b.state IN ('open', 'repairing') AND b.psp = $1 AND b.id > $2::uuid
-    AND NOT (e.id >= uuid7_floor($3) AND e.id < uuid7_floor($4)) AND is_unreported(e, $1)
-ORDER BY b.id
-LIMIT $5
+    (extract(EPOCH FROM e.at) * 1000)::bigint AS at_ms, p.id::text AS place,
+    e.id IS NOT NULL AND NOT (e.id >= uuid7_floor($3) AND e.id < uuid7_floor($4)) AND is_unreported(e, $1) AS is_missing
+FROM page AS p
+LEFT JOIN ledger_entries AS e
+    ON e.payment_id = p.payment_id
+    AND p.subject = concat_ws('/', e.operation_id, e.type, coalesce(e.psp_reference, ''))
+ORDER BY p.id
 
 -- name: list_open_lines
 -- Lines outside of the window that something was found about and that is not over.

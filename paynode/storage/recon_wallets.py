@@ -17,6 +17,10 @@ from paynode.storage.queries import load
 
 _SQL: Final = load("recon_wallets")
 
+# Seconds for one page, and how many times fewer merchants are on one when they are looked at from the beginning: what is
+# behind a mark is seconds of work, what is behind the beginning may be years.
+_PAGE_S: Final = 600.0
+_LONGER: Final = 50
 _BEFORE_ALL: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -29,8 +33,12 @@ class PgWalletLooks:
 
     async def page(self, after: str | None, *, is_full: bool) -> Sequence[MerchantLook]:
         """The merchants that follow one by their ids; none when there are no more."""
-        async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(_SQL["read_wallets"], after or _BEFORE_ALL, self._page_size, is_full)
+        count = max(1, self._page_size // _LONGER) if is_full else self._page_size
+        async with borrowed(self._pool) as connection, connection.transaction(readonly=True):
+            await connection.execute(_SQL["allow_seconds"], str(round(_PAGE_S * 1000)))
+            rows = await connection.fetch(
+                _SQL["read_wallets"], after or _BEFORE_ALL, count, is_full, timeout=_PAGE_S
+            )
         return [_look(list(of_merchant)) for _, of_merchant in groupby(rows, lambda row: row["merchant_id"])]
 
     async def entries(self, merchant_id: str, behind: int, until: int) -> Sequence[SealedEntry]:

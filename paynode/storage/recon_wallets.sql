@@ -102,6 +102,10 @@ LEFT JOIN adjusted AS a ON a.merchant_id = c.merchant_id AND a.currency = c.curr
 LEFT JOIN wallets AS w ON w.merchant_id = c.merchant_id AND w.currency = c.currency
 ORDER BY s.merchant_id, c.currency
 
+-- name: allow_seconds
+-- For this transaction: from the beginning a merchant's ledger is as long as it is.
+SELECT set_config('statement_timeout', $1, true)
+
 -- name: read_chain
 -- A merchant's entries behind a number, up to another: what is to be held against the seals. A page at a time.
 SELECT
