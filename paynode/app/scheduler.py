@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import anyio
 
-from paynode.app.operating import census_of, matcher_of, operating_app, undertaker_of
+from paynode.app.operating import census_of, matcher_of, month_maker_of, operating_app, undertaker_of
 from paynode.app.parts import new_id, tell_ready
 from paynode.app.relaying import relay_of
 from paynode.app.reversing import reversing_of
@@ -39,6 +39,7 @@ async def run_scheduler(settings: Settings) -> None:
                 work.start_soon(rescreening.run, stop)
             work.start_soon(undertaker_of(settings, database, commands, observer, owner=owner).run, stop)
             work.start_soon(matcher_of(settings, database, observer).run, stop)
+            work.start_soon(month_maker_of(database, observer).run, stop)
             work.start_soon(reversing_of(settings, database, ways.road, observer, owner=owner).run, stop)
             work.start_soon(census_of(settings, reading, commands, observer).run, stop)
             tell_ready()

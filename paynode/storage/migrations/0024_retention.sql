@@ -118,6 +118,7 @@ CREATE FUNCTION make_ledger_months(OUT made integer, OUT held_up integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     month timestamptz;
+    name text;
 BEGIN
     made := 0;
     held_up := 0;
@@ -125,9 +126,12 @@ BEGIN
         SELECT date_trunc('month', clock_timestamp(), 'UTC') + make_interval(months => ahead)
         FROM generate_series(0, 12) AS ahead
     LOOP
-        CONTINUE WHEN to_regclass(to_char(month AT TIME ZONE 'UTC', '"ledger_entries_"YYYY_MM')) IS NOT NULL;
-        -- One at a time: of two at once the second one waits, and then finds it made.
-        PERFORM pg_advisory_xact_lock(hashtext('ledger_months'));
+        name := to_char(month AT TIME ZONE 'UTC', '"ledger_entries_"YYYY_MM');
+        IF to_regclass(name) IS NULL THEN
+            -- One at a time: of two at once the second one waits, and then finds it made.
+            LOCK TABLE ONLY ledger_entries IN SHARE UPDATE EXCLUSIVE MODE;
+        END IF;
+        CONTINUE WHEN to_regclass(name) IS NOT NULL;
         BEGIN
             PERFORM make_ledger_partition(month);
             made := made + 1;
