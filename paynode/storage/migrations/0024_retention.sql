@@ -164,10 +164,10 @@ DECLARE
     above bigint;
     middle bigint;
 BEGIN
-    SELECT coalesce(max(o.seq), 0) INTO below
-    FROM ledger_openings AS o
-    WHERE o.merchant_id = merchant AND o.before = (SELECT max(r.before) FROM ledger_retirements AS r);
-    SELECT coalesce(max(h.seq), 0) + 1 INTO above FROM ledger_heads AS h WHERE h.merchant_id = merchant;
+    -- Of what is there: earlier months may have been retired.
+    SELECT coalesce(min(e.seq) - 1, 0), coalesce(max(e.seq) + 1, 1) INTO below, above
+    FROM ledger_entries AS e
+    WHERE e.merchant_id = merchant;
     WHILE above - below > 1 LOOP
         middle := (below + above) / 2;
         IF EXISTS (
