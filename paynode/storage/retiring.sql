@@ -17,9 +17,12 @@ WHERE
     AND c.relname < to_char($1::timestamptz AT TIME ZONE 'UTC', '"ledger_entries_"YYYY_MM')
 ORDER BY c.relname;
 
--- name: count_strangers
--- Entries from before it that lie in no month of theirs.
-SELECT count(*) FROM ledger_entries_default WHERE id < uuid7_floor($1);
+-- name: count_rest
+-- Entries that lie in no month: those that leave, and those that stay and would have to be copied.
+SELECT
+    count(*) FILTER (WHERE id < uuid7_floor($1)) AS old,
+    count(*) FILTER (WHERE id >= uuid7_floor($1)) AS young
+FROM ledger_entries_default;
 
 -- name: insert_openings
 -- The last entry of each merchant: of the months that leave, else of those that have left before.
@@ -115,6 +118,10 @@ SELECT set_config('lock_timeout', $1, true);
 -- name: lock_ledger
 -- From here to the end of the transaction nobody reads or writes the ledger: some milliseconds.
 LOCK TABLE ONLY ledger_entries IN ACCESS EXCLUSIVE MODE;
+
+-- name: renew_default
+-- With the months, when there is something of theirs in it.
+SELECT renew_ledger_default($1, $2);
 
 -- name: detach_months
 -- In the order of their names, which is that in which others would lock them.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import perf_counter
 
 import anyio
 import asyncpg
@@ -17,6 +16,7 @@ from paynode.storage.invariants import check
 from paynode.storage.postgres import Role, Session, session
 from paynode.storage.retiring import Retirement, RetirementRefused, retire
 from tests.storage import rows, world
+from tests.storage.committing import Committer, committer
 from tests.storage.world import Shop
 from tests.support.verbs import paynode
 from tests.support.waiting import wait_until
@@ -216,7 +216,7 @@ async def test_a_month_that_ends_in_disorder_is_refused_and_the_next_is_not(
     [
         (FEBRUARY + _DAY, "not the first day of a month"),
         (datetime(2099, 1, 1, tzinfo=UTC), "not yesterday or before"),
-        (JANUARY, "no month before 2025-01"),
+        (JANUARY, "nothing from before 2025-01"),
     ],
 )
 async def test_what_is_no_month_of_the_past_is_refused(
@@ -241,11 +241,36 @@ async def test_nothing_leaves_while_a_law_is_broken(
         await retire(settings, asked(FEBRUARY))
 
 
-async def test_old_entries_in_the_default_partition_are_refused(
+async def test_what_lies_in_no_month_leaves_too_and_what_is_young_of_it_stays(
     settings: Settings, owner: Session, shops: tuple[Shop, Shop, Shop]
 ) -> None:
-    await world.capture(owner, await world.open_shop(owner), at=JANUARY - _DAY)
-    with pytest.raises(RetirementRefused, match="2 entries from before 2025-02 are in the default partition"):
+    """A month was not made in time, and somebody's clock was far ahead."""
+    early, ahead = await world.open_shop(owner), datetime(2099, 1, 1, tzinfo=UTC)
+    await world.capture(owner, early, at=JANUARY - _DAY)
+    await world.capture(owner, early, at=ahead)
+    retired = await retire(settings, asked(FEBRUARY))
+    assert retired.partitions == ("ledger_entries_2025_01", "ledger_entries_rest_2025_02")
+    assert await broken(settings) == set()
+    rest = await owner.fetch("SELECT seq FROM ledger_entries_default WHERE merchant_id = $1 ORDER BY seq", early.id)
+    assert [row["seq"] for row in rest] == [3, 4]
+    await world.capture(owner, early, at=ahead)
+    await world.credit(owner, early, at=JANUARY)  # a clock that is still wrong stops no books
+    assert await broken(settings) == set()
+    for table in ("ledger_entries_default", "ledger_entries_rest_2025_02"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+            await owner.execute(f"DELETE FROM {table}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+            await owner.execute(f"TRUNCATE {table}")
+
+
+async def test_many_young_entries_in_no_month_are_not_copied_while_everybody_waits(
+    settings: Settings, owner: Session, shops: tuple[Shop, Shop, Shop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retiring, "_COPIED_MAX", 1)
+    early = await world.open_shop(owner)
+    await world.capture(owner, early, at=JANUARY - _DAY)
+    await world.capture(owner, early, at=datetime(2099, 1, 1, tzinfo=UTC))
+    with pytest.raises(RetirementRefused, match="2 entries of later months are in the default partition"):
         await retire(settings, asked(FEBRUARY))
 
 
@@ -268,41 +293,43 @@ async def test_the_verb_says_what_left_and_leaves_an_audit_row(
     assert (again.code, again.err) == (1, "Error: what was before 2025-02 is retired already\n")
 
 
-async def test_payments_go_on_while_months_leave(
+async def test_the_committer_goes_on_while_months_leave(
     settings: Settings, owner: Session, shops: tuple[Shop, Shop, Shop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody reads the whole ledger, so that its lock is not to be had; writers wait for a moment at a time."""
+    """Somebody reads the whole ledger, so that its lock is not to be had at once; writers wait a moment at a time."""
     monkeypatch.setattr(retiring, "_PAUSE_S", 0.3)
-    steady, waits, refused = shops[0], list[float](), list[bool]()
+    tries, done = retiring._try_detach, list[bool]()
 
-    async def go_on_selling() -> None:
+    async def note_try(owner: Session, leaving: retiring._Leaving) -> bool:
+        done.append(await tries(owner, leaving))
+        return done[-1]
+
+    monkeypatch.setattr(retiring, "_try_detach", note_try)
+
+    async def go_on(writing: Committer) -> None:
         while True:
-            began = perf_counter()
-            await world.capture(owner, steady, epoch=3)
-            waits.append(perf_counter() - began)
+            await writing.commit(1)
+            await writing.commit(250)
 
-    tries = retiring._try_detach
-
-    async def count_tries(owner: Session, months: list[str]) -> bool:
-        refused.append(not await tries(owner, months))
-        return not refused[-1]
-
-    monkeypatch.setattr(retiring, "_try_detach", count_tries)
-    async with session(settings, Role.READER, application_name="test") as reader, anyio.create_task_group() as selling:
+    async with (
+        committer(settings, owner) as writing,
+        session(settings, Role.READER, application_name="test") as reader,
+        anyio.create_task_group() as committing,
+    ):
         reading = reader.transaction()
         await reading.start()
         await reader.fetchval("SELECT count(*) FROM ledger_entries")
-        selling.start_soon(go_on_selling)
-        async with anyio.create_task_group() as retiring_months:
-            retiring_months.start_soon(retire, settings, asked(FEBRUARY))
-            await wait_until(lambda: len(refused) >= 3, "it is refused the lock three times")
+        committing.start_soon(go_on, writing)
+        async with anyio.create_task_group() as leaving:
+            leaving.start_soon(retire, settings, asked(FEBRUARY))
+            await wait_until(lambda: len(done) >= 3, "it is refused the lock three times")
             await reading.rollback()
-        sold = len(waits)
-        await wait_until(lambda: len(waits) > sold + 5, "selling goes on afterwards")
-        selling.cancel_scope.cancel()
-    assert refused[-1] is False
+        written = len(writing.waits)
+        await wait_until(lambda: len(writing.waits) > written + 4, "the committer goes on afterwards")
+        committing.cancel_scope.cancel()
+    assert done == [False] * (len(done) - 1) + [True]
     # A tenth of a second behind whoever waits for the lock, and what the machine takes for the rest.
-    assert max(waits) < 1
+    assert max(writing.waits) < 1
     assert await broken(settings) == set()
 
 
@@ -329,8 +356,8 @@ async def test_who_looks_at_the_laws_meanwhile_sees_all_of_a_retirement_or_nothi
 
     async with anyio.create_task_group() as looking:
 
-        async def begin_to_look(owner: Session, months: list[str]) -> bool:
-            is_done = await tries(owner, months)
+        async def begin_to_look(owner: Session, leaving: retiring._Leaving) -> bool:
+            is_done = await tries(owner, leaving)
             looking.start_soon(look)
             await wait_until(is_look_waiting, "the look waits for the ledger")
             return is_done

@@ -155,6 +155,20 @@ BEGIN
     EXECUTE format('GRANT SELECT ON %s TO paynode_reader', partition);
 END $$;
 
+-- The default partition has entries of retired months, where some clock was wrong or no month was made in time: it goes with
+-- the months, under another name, and a new one takes its place. What is not old is copied into the ledger as it was;
+-- nothing is edited, nothing is removed.
+CREATE FUNCTION renew_ledger_default(before timestamptz, name text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM detach_ledger_partition('public.ledger_entries_default');
+    EXECUTE format('ALTER TABLE public.ledger_entries_default RENAME TO %I', name);
+    CREATE TABLE public.ledger_entries_default PARTITION OF public.ledger_entries DEFAULT;
+    CREATE TRIGGER no_truncate BEFORE TRUNCATE ON public.ledger_entries_default
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+    EXECUTE format('INSERT INTO public.ledger_entries SELECT * FROM public.%I WHERE id >= $1', name)
+    USING uuid7_floor(before);
+END $$;
+
 -- The number of a merchant's last entry from before an instant, by halving: an index on the time of every entry would cost
 -- each posting more than the few who ask for a time are worth. Exact as far as times rise with numbers; they are of the
 -- clocks of those who wrote, so that whoever asks leaves some room.
