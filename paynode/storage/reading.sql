@@ -28,14 +28,17 @@ WHERE merchant_id = $1 AND id < COALESCE($2::uuid, 'ffffffff-ffff-ffff-ffff-ffff
 ORDER BY payments.id DESC LIMIT $3;
 
 -- name: list_status_payments
--- Apart from the list above: one plan for both would walk all of a merchant's payments to find one under review.
+-- Apart from the list above: one plan for both would walk all of a merchant's payments to find one under review. `status =
+-- $4`, said in a way that no other index has the order of: else, where it takes the states for equally frequent, PostgreSQL
+-- walks all the same (0.5 s for a million payments).
 SELECT
     id::text, merchant_id::text, order_id, status, amount, currency, amount_authorized, amount_captured,
     amount_refunded, refund_status, capture, method, page_url, psp, psp_reference, fraud_check, metadata, version,
     created_at, updated_at
 FROM payments
-WHERE merchant_id = $1 AND id < COALESCE($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AND status = $4::text
-ORDER BY payments.id DESC LIMIT $3;
+WHERE merchant_id = $1 AND status >= $4::text
+    AND (status, id) < ($4::text, COALESCE($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+ORDER BY payments.status DESC, payments.id DESC LIMIT $3;
 
 -- name: list_order_payments
 -- Apart from the lists above: one plan for all would walk all of a merchant's payments to find one order.

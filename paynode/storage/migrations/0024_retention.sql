@@ -196,7 +196,7 @@ BEGIN
 END $$;
 
 -- The list of a merchant's payments in one state: without it, all of a merchant's payments are walked to find the few that
--- are under review. Built in the transaction of the migration, so that nothing is accepted meanwhile: 10 s for ten
+-- are under review. Built in the transaction of the migration, so that nothing is accepted meanwhile: 4 s for two
 -- million payments.
 -- squawk-ignore require-concurrent-index-creation
-CREATE INDEX payments_merchant_status ON payments (merchant_id, status, id DESC);
+CREATE INDEX payments_merchant_status ON payments (merchant_id, status, id);
