@@ -92,6 +92,7 @@ class _Leaving:
 
 async def _hold(owner: Session, before: datetime) -> _Leaving:
     """What leaves. Until the end of the transaction it is read by everybody and written by nobody."""
+    await owner.execute(_SQL["hold_retirements"])
     await _check_boundary(owner, before)
     months = tuple(row["name"] for row in await owner.fetch(_SQL["list_months"], before))
     # Names of the catalogue's own, quoted by it.

@@ -1,5 +1,9 @@
 -- Old months of the ledger leave it. All of this is one transaction of the owner; $1 is the first instant that stays.
 
+-- name: hold_retirements
+-- One at a time; who only looks is not kept waiting.
+LOCK TABLE ledger_retirements IN SHARE ROW EXCLUSIVE MODE;
+
 -- name: read_boundary
 -- By the database's clock, and a day late: until then a slow clock may still write into the month that has ended.
 SELECT

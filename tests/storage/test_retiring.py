@@ -233,6 +233,23 @@ async def test_nothing_leaves_twice(settings: Settings, shops: tuple[Shop, Shop,
             await retire(settings, asked(month))
 
 
+async def test_of_two_at_once_the_second_finds_it_done(settings: Settings, shops: tuple[Shop, Shop, Shop]) -> None:
+    heard = list[str]()
+    patient = settings.model_copy(update={"database": settings.database.model_copy(update={"lock_timeout_ms": 60_000})})
+
+    async def try_it() -> None:
+        try:
+            await retire(patient, asked(FEBRUARY))
+        except RetirementRefused as error:
+            heard.append(str(error))
+
+    async with anyio.create_task_group() as trying:
+        for _ in range(2):
+            trying.start_soon(try_it)
+    assert heard == ["what was before 2025-02 is retired already"]
+    assert await broken(settings) == set()
+
+
 async def test_nothing_leaves_while_a_law_is_broken(
     settings: Settings, owner: Session, shops: tuple[Shop, Shop, Shop]
 ) -> None:
