@@ -3,8 +3,8 @@
     python -m tests.storage.volume postgresql://owner@127.0.0.1/empty 10000000
 
 migrates the empty database, writes so many ledger entries over six months, half of them one merchant's, with a fifth as
-many payments, and prints what each statement takes. Times and numbers are as in real books; hashes are not. On a server of its own: the
-log-in roles get other passwords.
+many payments, and prints what each statement takes (milliseconds: p50, p99). Times and numbers are as in real books;
+hashes are not. On a server of its own: the log-in roles get other passwords.
 """
 
 from __future__ import annotations
