@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import anyio
 
 from paynode.app.calendar import calendar_of
-from paynode.app.operating import census_of, matcher_of, operating_app, undertaker_of
+from paynode.app.operating import census_of, matcher_of, month_maker_of, operating_app, undertaker_of
 from paynode.app.parts import new_id, tell_ready
 from paynode.app.relaying import relay_of
 from paynode.app.reversing import reversing_of
@@ -40,6 +40,7 @@ async def run_scheduler(settings: Settings) -> None:
                 work.start_soon(rescreening.run, stop)
             work.start_soon(undertaker_of(settings, database, commands, observer, owner=owner).run, stop)
             work.start_soon(matcher_of(settings, database, observer).run, stop)
+            work.start_soon(month_maker_of(database, observer).run, stop)
             work.start_soon(reversing_of(settings, database, ways.road, observer, owner=owner).run, stop)
             work.start_soon(calendar_of(settings, database, observer, owner=owner).run, stop)
             work.start_soon(census_of(settings, reading, commands, observer).run, stop)

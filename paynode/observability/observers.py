@@ -12,6 +12,7 @@ from paynode.domain.batch import Lease
 from paynode.domain.census import Census, OnRoad, Waiting
 from paynode.domain.ids import PAYMENT, public
 from paynode.domain.message import DeadLetter
+from paynode.domain.months import MonthsMade
 from paynode.domain.ownership import Taken
 from paynode.domain.psp import Answer
 from paynode.domain.screening import Judgement, Question, Screened, Settled
@@ -245,6 +246,18 @@ class Observer:
     def pulse_failed(self, error: Exception) -> None:
         """A gateway could not tell that it lives."""
         self._log.warning("pulse_failed", error=str(error))
+
+    # -- months of the ledger -------------------------------------------------------------------------------------
+
+    def months_made(self, months: MonthsMade) -> None:
+        """Coming months have their tables; all entries of one that is held up stay with those of no month."""
+        self._log.info("ledger_months_made", count=months.made)
+        if months.held_up:
+            self._log.warning("ledger_months_held_up", count=months.held_up)
+
+    def months_failed(self, error: Exception) -> None:
+        """Coming months could not be made; the next round tries again, a year early."""
+        self._log.warning("ledger_months_failed", error=str(error))
 
     # -- census ---------------------------------------------------------------------------------------------------
 
