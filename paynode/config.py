@@ -225,6 +225,14 @@ class PointOfSale(Section):
     lease_s: Seconds
 
 
+class Ledger(Section):
+    anchor_interval_s: Seconds
+    anchor_lease_s: Seconds
+    anchor_dir: str
+    signing_key: str
+    make_key: bool
+
+
 class Undertaker(Section):
     interval_s: Seconds
     page_size: Count
@@ -355,6 +363,7 @@ class Settings(BaseSettings):
     relay: Relay
     census: Census
     point_of_sale: PointOfSale
+    ledger: Ledger
     undertaker: Undertaker
     matching: Matching
     psp: Annotated[dict[PspName, PspAccount], Field(min_length=1)]
