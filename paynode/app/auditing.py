@@ -16,6 +16,7 @@ from paynode.auditing.audit import Audit
 from paynode.auditing.expectations import Expectations
 from paynode.auditing.exporting import Encoding, Exists, Export, Terms, instant
 from paynode.config import SettingRefused, Settings
+from paynode.domain.anchoring import Anchor, Contradiction
 from paynode.domain.verifying import Fault
 from paynode.observability.observers import Observer
 from paynode.runtime.rounds import ANYBODY
@@ -29,6 +30,7 @@ __all__ = [
     "Exists",
     "Key",
     "LedgerBroken",
+    "Made",
     "Progress",
     "Report",
     "Terms",
@@ -62,10 +64,15 @@ class AnchorsSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came of verifying. `unanchored`: sound entries that no anchor vouches for yet; `broken`: merchants."""
+    """What came of verifying. `broken` are merchants.
+
+    `unanchored`: sound entries that no anchor vouches for yet. `retired`: those that are gone and whose last ones are
+    the openings, which only their exports can vouch for.
+    """
 
     merchants: int
     entries: int
+    retired: int
     unanchored: int
     broken: int
     faults: Sequence[Fault]
@@ -102,9 +109,11 @@ async def verify(
                 expectations.add_anchored(anchor.number, named)
             seen += [_seen(place, good)] if good else []
         audit = await _audit(settings, expectations, merchant_id, progress)
+        retired = expectations.count_retired()
     return Report(
         merchants=audit.merchants,
         entries=audit.entries,
+        retired=retired,
         unanchored=audit.unanchored,
         broken=audit.broken,
         faults=audit.faults,
@@ -203,11 +212,33 @@ def anchoring_of(
     return Anchoring(PgHeads(reading), anchors, singleton, observer, interval_s=chosen.anchor_interval_s)
 
 
-async def anchor_now(settings: Settings, observer: Observer) -> None:
+@dataclass(slots=True)
+class Made:
+    """What one round came to. `anchor` is None when nothing was new."""
+
+    anchor: Anchor | None = None
+    contradicted: int = 0
+
+    def anchored(self, anchor: Anchor | None) -> None:
+        """As the observer of the round."""
+        self.anchor = anchor
+
+    def anchor_contradicted(self, count: int, examples: Sequence[Contradiction]) -> None:
+        """As the observer of the round; `verify` tells of each."""
+        del examples
+        self.contradicted = count
+
+    def anchoring_failed(self, error: Exception) -> None:
+        """As the observer of the rounds: of a single one it is raised."""
+        raise error
+
+
+async def anchor_now(settings: Settings) -> Made:
     """One anchor, beside those of the scheduler. Raises: Unavailable, SettingRefused."""
-    anchors = _anchors_of(settings)
+    anchors, made = _anchors_of(settings), Made()
     async with pool(settings, Role.READER, application_name="paynode ledger anchor", size=1) as reading:
-        await Anchoring(PgHeads(reading), anchors, ANYBODY, observer, interval_s=1).run_once()
+        await Anchoring(PgHeads(reading), anchors, ANYBODY, made, interval_s=1).run_once()
+    return made
 
 
 def _anchors_of(settings: Settings) -> Anchors:

@@ -77,9 +77,12 @@ def footer(*, heads: int, key: str, signature: bytes) -> bytes:
     return _line({"heads": heads, "key": key, "signature": signature.hex()})
 
 
-def signed(content_sha256: str) -> bytes:
-    """What is signed: the digest of all lines before the last, so that a file of any length is signed in one pass."""
-    return f"{FORMAT} {content_sha256}".encode()
+def signed(heads: int, content_sha256: str) -> bytes:
+    """What is signed: the digest of all lines before the last, so that a file of any length is signed in one pass.
+
+    And how many heads there are, which is known only by then.
+    """
+    return f"{FORMAT} {heads} {content_sha256}".encode()
 
 
 def read(path: Path, keys: PublicKeys) -> AnchorFile:
@@ -99,7 +102,7 @@ def read(path: Path, keys: PublicKeys) -> AnchorFile:
             heads=end["heads"],
             sha256=digests[1],
         )
-        is_signed = keys.is_signed(end["key"], bytes.fromhex(end["signature"]), signed(digests[0]))
+        is_signed = keys.is_signed(end["key"], bytes.fromhex(end["signature"]), signed(found.heads, digests[0]))
     except (ValueError, TypeError, KeyError) as error:
         raise AnchorBroken("it is no anchor") from error
     if not is_signed:

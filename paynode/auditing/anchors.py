@@ -119,7 +119,7 @@ class NextAnchor:
     def _keep(self) -> Anchor | None:
         if not self._grown:
             return None
-        signature = self._signer.sign(anchor_files.signed(self._digest.hexdigest()))
+        signature = self._signer.sign(anchor_files.signed(self._heads, self._digest.hexdigest()))
         self._write(anchor_files.footer(heads=self._heads, key=self._signer.id, signature=signature))
         # To be read by whoever copies anchors away; nobody writes one again.
         is_kept = self._draft.keep(anchor_files.name_of(self._number), mode=0o444)

@@ -87,8 +87,15 @@ class Expectations:
 
     def count_entries(self) -> int:
         """How many entries there should be, by the heads."""
-        (count,) = self._table.execute("SELECT coalesce(sum(seq - opening_seq), 0) FROM ends").fetchone()
-        return int(count)
+        return self._sum("seq - opening_seq")
+
+    def count_retired(self) -> int:
+        """How many entries the openings stand for."""
+        return self._sum("opening_seq")
+
+    def _sum(self, what: str) -> int:
+        (total,) = self._table.execute(f"SELECT coalesce(sum({what}), 0) FROM ends").fetchone()  # noqa: S608 - ours
+        return int(total)
 
     def _fill(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         self._table.execute("BEGIN")

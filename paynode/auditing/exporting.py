@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -67,12 +68,12 @@ class Exists(Exception):
 class _Sheet:
     """A file of rows that all have these fields."""
 
-    def __init__(self, path: Path, fields: Sequence[str], encoding: Encoding) -> None:
+    def __init__(self, path: Path, fields: Sequence[str], encoding: Encoding, open_files: ExitStack) -> None:
         self.rows = 0
         self._path = path
         self._fields = fields
         self._encoding = encoding
-        self._file = path.open("xb")
+        self._file = open_files.enter_context(path.open("xb"))
         self._digest = sha256()
         self._csv = csv.writer(self, lineterminator="\n")
         if encoding is Encoding.CSV:
@@ -111,7 +112,8 @@ class Export:
         self._terms = terms
         directory.parent.mkdir(parents=True, exist_ok=True)
         self._draft = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
-        self._chains = _Sheet(self._draft / f"chains.{terms.encoding}", verify_export.CHAIN, terms.encoding)
+        self._open_files = ExitStack()
+        self._chains = self._new_sheet("chains", verify_export.CHAIN)
         self._sheet: _Sheet | None = None
         self._files: list[Written] = []
         self._sums: dict[tuple[str, str], list[int]] = {}
@@ -122,6 +124,7 @@ class Export:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open_files.close()
         shutil.rmtree(self._draft, ignore_errors=True)
 
     def chains(self, page: Iterable[tuple[str, Expected]]) -> None:
@@ -135,7 +138,8 @@ class Export:
         """The next entries."""
         for row in page:
             if self._sheet is None or self._sheet.rows == self._terms.rows_per_file:
-                self._sheet = self._next_sheet()
+                self._close_sheet()
+                self._sheet = self._new_sheet(f"entries-{len(self._files) + 1:06}", verify_export.ENTRY)
             self._sheet.row(_cells(row))
             self._sum(row.debit, row.currency)[0] += row.amount
             self._sum(row.credit, row.currency)[1] += row.amount
@@ -155,10 +159,9 @@ class Export:
             raise Exists(f"{self._directory} is there by now") from error
         sync_directory(self._directory.parent)
 
-    def _next_sheet(self) -> _Sheet:
-        self._close_sheet()
-        name = f"entries-{len(self._files) + 1:06}.{self._terms.encoding}"
-        return _Sheet(self._draft / name, verify_export.ENTRY, self._terms.encoding)
+    def _new_sheet(self, name: str, fields: Sequence[str]) -> _Sheet:
+        encoding = self._terms.encoding
+        return _Sheet(self._draft / f"{name}.{encoding}", fields, encoding, self._open_files)
 
     def _close_sheet(self) -> None:
         if self._sheet is not None:

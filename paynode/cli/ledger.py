@@ -13,9 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from paynode.app import auditing
 from paynode.cli.answering import LAW_BROKEN, load_settings, output_option, print_json, print_table, run
-from paynode.config import SettingRefused, Settings
+from paynode.config import SettingRefused
 from paynode.domain import ids
-from paynode.observability.observers import Observer
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -119,7 +118,13 @@ def balance(context: click.Context, merchant_id: str | None, output: str) -> Non
     "--from", "since", required=True, callback=_instant, help="First instant of the period; UTC unless it says."
 )
 @click.option("--to", "until", required=True, callback=_instant, help="First instant after the period.")
-@click.option("--format", "encoding", type=click.Choice(list(auditing.Encoding)), default="ndjson", show_default=True)
+@click.option(
+    "--format",
+    "encoding",
+    type=click.Choice([one.value for one in auditing.Encoding]),
+    default="ndjson",
+    show_default=True,
+)
 @click.option("--directory", required=True, type=click.Path(path_type=Path), help="Must not be there yet.")
 @click.option("--rows-per-file", type=click.IntRange(min=1), default=1_000_000, show_default=True)
 @merchant_option
@@ -161,13 +166,23 @@ def export(
 
 
 @ledger.command()
-def anchor() -> None:
-    """Write an anchor now, beside those that the scheduler writes: before a backup, say."""
+@output_option
+@click.pass_context
+def anchor(context: click.Context, output: str) -> None:
+    """Write an anchor now, beside those that the scheduler writes: before a backup, say.
 
-    async def once(settings: Settings) -> None:
-        await auditing.anchor_now(settings, Observer())
-
-    run(once)
+    Nothing is written when nothing is new. Exit code 3 when a ledger has lost what was anchored of it before.
+    """
+    made = run(auditing.anchor_now)
+    number = None if made.anchor is None else made.anchor.number
+    if output == "json":
+        heads = 0 if made.anchor is None else made.anchor.heads
+        print_json({"anchor": number, "heads": heads, "contradicted": made.contradicted})
+    else:
+        click.echo("nothing is new" if made.anchor is None else f"anchor {number} names {made.anchor.heads} heads")
+        if made.contradicted:
+            click.echo(f"{made.contradicted} ledgers have lost what was anchored of them: `paynode ledger verify`")
+    context.exit(LAW_BROKEN if made.contradicted else 0)
 
 
 @ledger.command()
@@ -205,6 +220,7 @@ def _report_as_json(report: auditing.Report) -> dict[str, object]:
         "sound": report.is_sound,
         "merchants": report.merchants,
         "entries": report.entries,
+        "retired": report.retired,
         "unanchored": report.unanchored,
         "broken": report.broken,
         "faults": [
@@ -239,4 +255,6 @@ def _print_report(report: auditing.Report) -> None:
         ]
         print_table("The first entry that nobody vouches for", ("merchant", "seq", "why", "detail"), faults)
     click.echo(f"{report.entries} entries of {report.merchants} merchants; {report.unanchored} are not anchored yet")
+    if report.retired:
+        click.echo(f"{report.retired} older ones are kept in exports alone: verify these too")
     click.echo("the ledger is sound" if report.is_sound else f"the ledgers of {report.broken} merchants are broken")

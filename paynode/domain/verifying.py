@@ -180,7 +180,7 @@ class Chain:
             if anchored.head.seq == reached.seq:
                 if anchored.head != reached:
                     detail = f"anchor {anchored.anchor} names another entry {reached.seq}"
-                    self._fail(self._vouched + 1, Why.NOT_AS_ANCHORED, detail)
+                    self._fail(min(self._vouched + 1, reached.seq), Why.NOT_AS_ANCHORED, detail)
                     return
                 self._vouched = reached.seq
             self._anchor = next(self._anchors, None)

@@ -15,7 +15,6 @@ from paynode.app import auditing
 from paynode.app.auditing import Report
 from paynode.config import Settings
 from paynode.domain.verifying import Why
-from paynode.observability.observers import Observer
 from paynode.storage.postgres import Session
 from tests.ledger.attacking import Attacker
 from tests.storage import world
@@ -299,7 +298,7 @@ async def test_what_is_sealed_anew_is_sound_but_for_the_anchors(
     shop = await world.open_shop(owner)
     for _ in range(6):
         await world.capture(owner, shop)
-        await auditing.anchor_now(books, Observer())
+        await auditing.anchor_now(books)
     assert (await verify(books)).is_sound
     attacker = await Attacker.of(owner, shop.id)
     seq, why = await attack(attacker, place(seed, attack, attacker.last))
@@ -314,7 +313,7 @@ def without_anchors(books: Settings) -> Settings:
 async def test_sound_ledgers_are_sound(books: Settings, shop: Shop) -> None:
     report = await verify(books)
     assert (report.is_sound, report.merchants, report.entries, report.unanchored) == (True, 3, 36, 36)
-    await auditing.anchor_now(books, Observer())
+    await auditing.anchor_now(books)
     report = await verify(books)
     assert (report.is_sound, report.merchants, report.entries, report.unanchored) == (True, 3, 36, 0)
 
@@ -334,7 +333,7 @@ async def test_a_well_sealed_entry_at_the_end_is_beyond_what_chains_can_show(
     books: Settings, owner: Session, shop: Shop
 ) -> None:
     """It is what paynode itself would have written; that nothing happened to cause it, other laws see (`doctor`)."""
-    await auditing.anchor_now(books, Observer())
+    await auditing.anchor_now(books)
     attacker = await Attacker.of(owner, shop.id)
     await attacker.append(1)
     await attacker.adapt_head()
