@@ -20,7 +20,7 @@ from paynode.domain.anchoring import Anchor, Contradiction
 from paynode.domain.verifying import Fault
 from paynode.observability.observers import Observer
 from paynode.runtime.rounds import ANYBODY
-from paynode.storage.auditing import Balance, PgHeads, snapshot
+from paynode.storage.auditing import Balance, PgHeads, Snapshot, snapshot
 from paynode.storage.leases import PgSingleton
 from paynode.storage.postgres import Pool, Role, pool
 
@@ -124,8 +124,7 @@ async def verify(
 
 async def _audit(settings: Settings, expectations: Expectations, merchant_id: str | None, progress: Progress) -> Audit:
     async with snapshot(settings, application_name="paynode ledger verify") as ledger:
-        if await ledger.is_late():
-            raise SettingRefused("database.url: it is a standby, where entries that are anchored may be missing yet")
+        await _refuse_standby(ledger)
         async for ends in ledger.ends(merchant_id):
             expectations.add_ends(ends)
         audit, total = Audit(expectations), expectations.count_entries()
@@ -134,6 +133,11 @@ async def _audit(settings: Settings, expectations: Expectations, merchant_id: st
             progress(audit.entries, total)
         audit.end()
     return audit
+
+
+async def _refuse_standby(ledger: Snapshot) -> None:
+    if await ledger.is_late():
+        raise SettingRefused("database.url: it is a standby, where entries that are anchored may be missing yet")
 
 
 def _look_through(place: Path, believed: keys.PublicKeys) -> tuple[list[AnchorFile], list[AnchorFault]]:
@@ -156,6 +160,7 @@ async def export(settings: Settings, directory: Path, terms: Terms, *, progress:
     with Export(directory, terms) as writing, Expectations() as expectations:
         asked = (terms.since, terms.until, terms.merchant_id)
         async with snapshot(settings, application_name="paynode ledger export", is_signed=True) as ledger:
+            await _refuse_standby(ledger)
             async for ends in ledger.periods(*asked):
                 expectations.add_ends(ends)
                 writing.chains(ends)

@@ -247,7 +247,7 @@ class Observer:
 
     def anchoring_failed(self, error: Exception) -> None:
         """Nothing was anchored this time."""
-        self._log.error("anchoring_failed", error=str(error))
+        self._log.warning("anchoring_failed", error=str(error))
 
     # -- dead letters ---------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""How long it takes to verify, export and check a large ledger, and how much memory: python -m tests.ledger.measuring ROWS
+"""How long a large ledger takes, and how much memory: python -m tests.ledger.measuring ROWS [MERCHANTS]
 
 Each verb runs as a process of its own, on a PostgreSQL of its own; its memory is what the system says it had at most.
 """
