@@ -1,11 +1,13 @@
-"""Check an export of paynode's ledger without paynode: python verify.py DIRECTORY --public-key FILE
+"""Check an export of paynode's ledger without paynode: python verify.py DIRECTORY --public-key FILE [--anchors COPY]
 
-It reads nothing but the directory and the public key, needs Python 3.9 or newer and the package `cryptography`, and
-holds one row at a time. Exit code: 0 all is as it was signed, 3 something is not, 2 it could not be looked at.
+It reads nothing but these, needs Python 3.9 or newer and the package `cryptography`, and holds one row at a time. Exit
+code: 0 all is as it was signed, 3 something is not, 2 it could not be looked at.
 
 What is checked: the signature of manifest.json; name, length and sha256 of every file; of every row, that its hash is
 the sha256 of the hash before it and of its canonical bytes; that the rows of each merchant are numbered without a gap
 from the opening to the closing head that chains.* names; that all amounts sum up to the balances of the manifest.
+With anchors, which are signed heads of earlier instants: that each head they name is the row that is there, and that no
+row is missing which was anchored an hour before the period's end or earlier (the clocks of machines differ by less).
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sqlite3
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
@@ -49,6 +53,10 @@ SEALED = ENTRY[: ENTRY.index("currency") + 1]
 # The fields of a row of chains.*.
 CHAIN = ["merchant_id", "opening_seq", "opening_hash", "closing_seq", "closing_hash"]
 INTEGERS = frozenset({"line", "seq", "amount", "epoch", "opening_seq", "closing_seq"})
+
+ANCHOR_FORMAT = "paynode-anchor/1"
+# Milliseconds by which an anchor must be earlier than the end of the period, to say something about its last rows.
+CLOCKS_MS = 3_600_000
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - Python 3.9 and 3.10 have no datetime.UTC
 BROKEN, UNREADABLE = 3, 2
@@ -121,13 +129,91 @@ class Sheet:
             yield row
 
 
+class Anchors:
+    """Heads that were said outside the database, by merchant: in a file, whatever there is of them."""
+
+    def __init__(self, file: Path, key: Ed25519PublicKey, *, until_ms: int) -> None:
+        self.count = 0
+        self._key = key
+        self._until_ms = until_ms
+        self._table = sqlite3.connect(str(file), isolation_level=None)
+        self._table.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
+        self._table.execute(
+            "CREATE TABLE heads (merchant TEXT, seq INTEGER, hash TEXT, is_early INTEGER, file TEXT,"
+            " PRIMARY KEY (merchant, seq, hash)) WITHOUT ROWID"
+        )
+
+    def close(self) -> None:
+        """Nothing more is asked."""
+        self._table.close()
+
+    def add(self, directory: Path) -> Iterator[str]:
+        """Take in the anchors of a directory; says what is wrong with them."""
+        before = None
+        for path in sorted(directory.glob("*.anchor")):
+            self.count += 1
+            self._table.execute("BEGIN")
+            try:
+                previous, digest = self._read(path)
+            except (Bad, ValueError, KeyError, TypeError, InvalidSignature):
+                # What is not believed says nothing, also not what is missing.
+                self._table.execute("DELETE FROM heads WHERE file = ?", [path.name])
+                yield f"{path.name} is no anchor that was signed with this key"
+                before = None
+                continue
+            finally:
+                self._table.execute("COMMIT")
+            if before is not None and previous != before:
+                yield f"{path.name} does not follow the anchor before it, or that one is missing"
+            before = digest
+
+    def of(self, merchant: str, opening: int) -> Iterator[tuple[int, str, int, str]]:
+        """Number, hash, whether it is early, file; by number, from this one on."""
+        return self._table.execute(
+            "SELECT seq, hash, is_early, file FROM heads WHERE merchant = ? AND seq >= ? ORDER BY seq",
+            [merchant, opening],
+        )
+
+    def between(self, after: str, before: str) -> str | None:
+        """Some merchant between these two that had entries early enough to be there."""
+        found = self._table.execute(
+            "SELECT merchant FROM heads WHERE merchant > ? AND merchant < ? AND is_early LIMIT 1", [after, before]
+        ).fetchone()
+        return None if found is None else str(found[0])
+
+    def _read(self, path: Path) -> tuple[Any, str]:
+        """The digest that it says of the one before it, and its own. Raises: Bad, or what comes of another file."""
+        digest, count = sha256(), 0
+        with path.open("rb") as file:
+            digest.update(first := file.readline())
+            start = json.loads(first)
+            is_early = (milliseconds(start["at"]) or 0) + CLOCKS_MS < self._until_ms
+            line = file.readline()
+            while following := file.readline():
+                merchant, seq, head = line.decode().split()
+                values = [merchant, int(seq), head, is_early, path.name]
+                self._table.execute("INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?, ?)", values)
+                digest.update(line)
+                line, count = following, count + 1
+        end = json.loads(line)
+        said = f"{ANCHOR_FORMAT} {count} {digest.hexdigest()}"
+        self._key.verify(bytes.fromhex(end["signature"]), said.encode())
+        if start["format"] != ANCHOR_FORMAT or path.name != f"{start['number']:010}.anchor":
+            raise Bad("it is another one")
+        digest.update(line)
+        return start["previous"], digest.hexdigest()
+
+
 class Walk:
     """Along the chains, in the order in which chains.* names the merchants."""
 
-    def __init__(self, chains: Iterator[dict[str, Any]]) -> None:
+    def __init__(self, chains: Iterator[dict[str, Any]], anchors: Anchors, *, of_all: bool) -> None:
         self.entries = 0
         self.sums: dict[tuple[str, str], list[int]] = {}
         self._chains = chains
+        self._anchors, self._of_all = anchors, of_all
+        self._named: Iterator[tuple[int, str, int, str]] = iter(())
+        self._next: tuple[int, str, int, str] | None = None
         self._merchant, self._seq, self._hash = "", 0, ""
         self._closing: tuple[int, str] = (0, "")
 
@@ -145,6 +231,7 @@ class Walk:
         if content is None or sha256(bytes.fromhex(self._hash) + content).hexdigest() != row["hash"]:
             raise Bad(f"{name}: its hash is not that of its content")
         self._seq, self._hash = row["seq"], row["hash"]
+        self._hold_against_anchors()
         self.entries += 1
         self._sum(row["debit"], row["currency"])[0] += row["amount"]
         self._sum(row["credit"], row["currency"])[1] += row["amount"]
@@ -157,7 +244,12 @@ class Walk:
     def _next_chain(self) -> bool:
         if (self._seq, self._hash) != self._closing:
             raise Bad(f"the entries of merchant {self._merchant} end at {self._seq} and not at {self._closing[0]}")
+        if self._next is not None and self._next[2]:
+            raise Bad(f"entry {self._next[0]} of merchant {self._merchant} was anchored in {self._next[3]}: it is gone")
         chain = next(self._chains, None)
+        missing = self._anchors.between(self._merchant, "~" if chain is None else chain["merchant_id"])
+        if missing is not None and self._of_all:
+            raise Bad(f"entries of merchant {missing} were anchored: they are gone")
         if chain is None:
             return False
         if chain["merchant_id"] <= self._merchant:
@@ -166,7 +258,16 @@ class Walk:
         self._closing = (chain["closing_seq"], chain["closing_hash"])
         if self._seq == 0 and self._hash != "0" * 64:
             raise Bad(f"the chain of merchant {self._merchant} begins with something before its first entry")
+        self._named = self._anchors.of(self._merchant, self._seq)
+        self._next = next(self._named, None)
+        self._hold_against_anchors()
         return True
+
+    def _hold_against_anchors(self) -> None:
+        while self._next is not None and self._next[0] == self._seq:
+            if self._next[1] != self._hash:
+                raise Bad(f"entry {self._seq} of merchant {self._merchant} is not the one anchored in {self._next[3]}")
+            self._next = next(self._named, None)
 
     def _sum(self, account: str, currency: str) -> list[int]:
         return self.sums.setdefault((account, currency), [0, 0])
@@ -188,11 +289,8 @@ def milliseconds(text: str) -> int | None:
     return (at - EPOCH) // timedelta(milliseconds=1) if is_plain else None
 
 
-def check(directory: Path, key: Ed25519PublicKey) -> Iterator[str]:
-    """What is wrong. Raises: Bad, or what comes of a manifest that is none."""
-    content = (directory / "manifest.json").read_bytes()
-    yield from unsigned(content, (directory / "manifest.sig").read_bytes(), key)
-    manifest = json.loads(content)
+def check(directory: Path, manifest: dict[str, Any], anchors: Anchors) -> Iterator[str]:
+    """What is wrong with the files. Raises: Bad, or what comes of a manifest that is none."""
     if manifest["format"] != FORMAT:
         raise Bad(f"the format is {manifest['format']} and not {FORMAT}")
     chains = Sheet(directory, manifest["chains"], CHAIN, manifest["encoding"])
@@ -204,7 +302,7 @@ def check(directory: Path, key: Ed25519PublicKey) -> Iterator[str]:
     for name in sorted(there - names - {"manifest.json", "manifest.sig", "verify.py"}):
         yield f"{name} is no part of the export"
     if names <= there:
-        yield from misread(manifest, chains, sheets)
+        yield from misread(manifest, chains, sheets, anchors)
         for sheet in [chains, *sheets]:
             yield from sheet.complaints()
 
@@ -217,9 +315,9 @@ def unsigned(content: bytes, signature: bytes, key: Ed25519PublicKey) -> Iterato
         yield "manifest.json is not what was signed with this key"
 
 
-def misread(manifest: dict[str, Any], chains: Sheet, sheets: list[Sheet]) -> Iterator[str]:
+def misread(manifest: dict[str, Any], chains: Sheet, sheets: list[Sheet], anchors: Anchors) -> Iterator[str]:
     """The first bad row; or, where all are sound, what they do not sum up to."""
-    walk, sheet = Walk(chains.rows()), chains
+    walk, sheet = Walk(chains.rows(), anchors, of_all=manifest["merchant_id"] is None), chains
     try:
         for sheet in sheets:
             for row in sheet.rows():
@@ -235,31 +333,44 @@ def misread(manifest: dict[str, Any], chains: Sheet, sheets: list[Sheet]) -> Ite
         yield f"there are {walk.entries} rows and not {manifest['rows']}"
 
 
+def look(directory: Path, key: Ed25519PublicKey, anchored: list[Path]) -> tuple[str, list[str]]:
+    """What it is, and what is wrong with it. Raises: Bad, or what comes of files that are none of an export."""
+    content = (directory / "manifest.json").read_bytes()
+    complaints = list(unsigned(content, (directory / "manifest.sig").read_bytes(), key))
+    manifest = json.loads(content)
+    period = manifest["period"]
+    with tempfile.TemporaryDirectory() as place:
+        anchors = Anchors(Path(place) / "heads", key, until_ms=milliseconds(period["to"]) or 0)
+        try:
+            for one in anchored:
+                complaints += anchors.add(one)
+            complaints += check(directory, manifest, anchors)
+        finally:
+            anchors.close()
+    name = sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()[:16]
+    what = f"{manifest['rows']} entries from {period['from']} to {period['to']}, {anchors.count} anchors, key {name}"
+    return what, complaints
+
+
 def main(arguments: list[str]) -> int:
     """Check what the arguments name, and say what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("directory", type=Path)
-    parser.add_argument(
-        "--public-key", type=Path, required=True, help="PEM, from whoever you trust to have the right one"
-    )
+    parser.add_argument("--public-key", type=Path, required=True, help="PEM, from whoever you trust to have it")
+    parser.add_argument("--anchors", type=Path, action="append", default=[], help="a directory of anchors; repeatable")
     asked = parser.parse_args(arguments)
     try:
         key = load_pem_public_key(asked.public_key.read_bytes())
         if not isinstance(key, Ed25519PublicKey):
             raise Bad(f"{asked.public_key} is not of ed25519")
-        complaints = list(check(asked.directory, key))
-        manifest = json.loads((asked.directory / "manifest.json").read_bytes())
+        what, complaints = look(asked.directory, key, asked.anchors)
     except (OSError, ValueError, KeyError, TypeError, Bad) as error:
         print(f"cannot be looked at: {type(error).__name__}: {error}")
         return UNREADABLE
     for complaint in complaints:
         print(f"BROKEN: {complaint}")
-    if complaints:
-        return BROKEN
-    name = sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()[:16]
-    period = manifest["period"]
-    print(f"ok: {manifest['rows']} entries from {period['from']} to {period['to']}, signed with the key {name}")
-    return 0
+    print(f"{'broken' if complaints else 'ok'}: {what}")
+    return BROKEN if complaints else 0
 
 
 if __name__ == "__main__":

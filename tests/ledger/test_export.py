@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import pairwise
@@ -50,9 +50,11 @@ async def export(books: Settings, directory: Path, chosen: Terms) -> int:
     return await auditing.export(books, directory, chosen, progress=lambda done, total: None)
 
 
-async def verify(directory: Path, key: Path) -> tuple[int, str]:
-    """As an auditor does, who has Python, one library, the directory and the key."""
+async def verify(directory: Path, key: Path, *anchors: Path) -> tuple[int, str]:
+    """As an auditor does, who has Python, one library, the directory and the key; and copies of the anchors, maybe."""
     command = [sys.executable, "-I", "verify.py", ".", "--public-key", str(key)]
+    for one in anchors:
+        command += ["--anchors", str(one)]
     done = await anyio.run_process(command, cwd=directory, check=False)
     assert done.stderr == b""
     return done.returncode, done.stdout.decode()
@@ -217,7 +219,8 @@ async def test_whoever_seals_everything_anew_lacks_the_key(lines: Path, key: Pat
         one["debits"], one["credits"] = one["debits"] * 2, one["credits"] * 2
     (lines / "manifest.json").write_text(json.dumps(content))
     code, out = await verify(lines, key)
-    assert (code, out) == (3, "BROKEN: manifest.json is not what was signed with this key\n")
+    complaint, _ = out.splitlines()
+    assert (code, complaint) == (3, "BROKEN: manifest.json is not what was signed with this key")
 
 
 def forged(row: dict[str, Any], heads: dict[str, str]) -> str:
@@ -306,6 +309,90 @@ async def test_words_that_are_not_ours_survive_every_encoding(
         assert (await verify(tmp_path / encoding, keys.public_file(books)))[0] == 0
     text = (tmp_path / "csv" / "entries-000001.csv").read_bytes().decode()
     assert words in {row["reference"] for row in csv.DictReader(io.StringIO(text, newline=""))}
+
+
+# -- with anchors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def anchored(books: Settings, owner: Session, shop: Shop, tmp_path: Path) -> Path:
+    """Copies of the anchors, on which the database's owner has no hand: of three merchants, and of two rows more."""
+    await auditing.anchor_now(books)
+    await world.capture(owner, shop)
+    await auditing.anchor_now(books)
+    return tmp_path / "anchors"
+
+
+async def test_anchors_vouch_for_an_export(books: Settings, anchored: Path, tmp_path: Path) -> None:
+    await export(books, tmp_path / "export", terms())
+    code, out = await verify(tmp_path / "export", keys.public_file(books), anchored)
+    assert (code, ", 2 anchors, " in out) == (0, True)
+
+
+async def test_of_what_came_after_the_period_anchors_say_nothing(
+    books: Settings, anchored: Path, tmp_path: Path
+) -> None:
+    """Not even when the clock of the worker went an hour before that of the scheduler."""
+    middle = FIRST + timedelta(milliseconds=3)
+    await export(books, tmp_path / "export", terms(until=middle))
+    assert (await verify(tmp_path / "export", keys.public_file(books), anchored))[0] == 0
+
+
+async def edit_and_seal_all(attacker: Attacker) -> None:
+    await attacker.edit(5, "amount = amount + 1")
+    await attacker.seal(5)
+
+
+async def cut_the_end(attacker: Attacker) -> None:
+    await attacker.delete(13, 14)
+
+
+async def remove_it(attacker: Attacker) -> None:
+    await attacker.delete(1, 14)
+
+
+@pytest.mark.parametrize(
+    ("attack", "complaint"),
+    [
+        (edit_and_seal_all, "is not the one anchored in 0000000001.anchor"),
+        (cut_the_end, "was anchored in 0000000002.anchor: it is gone"),
+        (remove_it, "were anchored: they are gone"),
+    ],
+)
+async def test_a_ledger_that_was_sealed_anew_is_exported_and_found(
+    books: Settings,
+    owner: Session,
+    shop: Shop,
+    anchored: Path,
+    tmp_path: Path,
+    attack: Callable[[Attacker], Awaitable[None]],
+    complaint: str,
+) -> None:
+    """Whoever exports does not know the auditor's copies; the auditor does."""
+    attacker = await Attacker.of(owner, shop.id)
+    await attack(attacker)
+    await attacker.adapt_head()
+    await export(books, tmp_path / "export", terms())
+    assert (await verify(tmp_path / "export", keys.public_file(books)))[0] == 0
+    code, out = await verify(tmp_path / "export", keys.public_file(books), anchored)
+    assert (code, complaint in out, shop.id in out) == (3, True, True)
+
+
+async def test_anchors_that_were_changed_or_lost_are_found(
+    books: Settings, owner: Session, shop: Shop, anchored: Path, tmp_path: Path
+) -> None:
+    await world.capture(owner, shop)
+    await auditing.anchor_now(books)
+    await export(books, tmp_path / "export", terms())
+    shutil.copytree(anchored, tmp_path / "changed")
+    os.chmod(tmp_path / "changed" / "0000000001.anchor", 0o600)
+    with open(tmp_path / "changed" / "0000000001.anchor", "ab") as file:  # noqa: ASYNC230 - a test
+        file.write(b"{}\n")
+    code, out = await verify(tmp_path / "export", keys.public_file(books), tmp_path / "changed")
+    assert (code, "0000000001.anchor is no anchor" in out) == (3, True)
+    os.unlink(anchored / "0000000002.anchor")
+    code, out = await verify(tmp_path / "export", keys.public_file(books), anchored)
+    assert (code, "0000000003.anchor does not follow" in out) == (3, True)
 
 
 # -- refused --------------------------------------------------------------------------------------------------------
