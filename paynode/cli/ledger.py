@@ -77,6 +77,8 @@ def verify(
                 progress=progress,
             )
         )
+    if merchant_id is not None and not report.merchants:
+        raise click.ClickException(f"there is no ledger of {ids.public(ids.MERCHANT, merchant_id)}, and never was one")
     if output == "json":
         print_json(_report_as_json(report))
     else:
@@ -257,4 +259,7 @@ def _print_report(report: auditing.Report) -> None:
     click.echo(f"{report.entries} entries of {report.merchants} merchants; {report.unanchored} are not anchored yet")
     if report.retired:
         click.echo(f"{report.retired} older ones are kept in exports alone: verify these too")
-    click.echo("the ledger is sound" if report.is_sound else f"the ledgers of {report.broken} merchants are broken")
+    if report.is_sound:
+        click.echo("the ledger is sound")
+    else:
+        click.echo(f"broken: the ledgers of {report.broken} merchants, {len(report.anchor_faults)} files of anchors")

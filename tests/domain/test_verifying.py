@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from paynode.domain.ledger import GENESIS, NO_ENTRIES, Entry, Head, canonical, seal
 from paynode.domain.verifying import Anchored, Chain, Expected, Fault, Row, Why
+from tests.architecture.sources import ROOT
 from tests.domain.making import MERCHANT, OPERATION, PAYMENT, new_id
 from tests.support.properties import law
 
@@ -184,3 +185,11 @@ def test_the_bytes_of_an_entry_can_be_read_back(sealed: Row) -> None:
         *plain, reference = content(sealed).decode().split("|", len(_SEALED) - 1)
         values = [str(getattr(sealed, name)) for name in _SEALED]
         assert [*plain, reference] == values
+
+
+def test_the_example_of_the_manual_is_right() -> None:
+    """Whoever writes a verifier tries it on this first."""
+    manual = (ROOT / "docs" / "ledger.md").read_text()
+    example = row(entry_id="01890a5d-0000-7000-8000-000000000001")
+    assert content(example).decode() in "".join(line.strip() for line in manual.splitlines())
+    assert f"`{example.hash.hex()}`" in manual
