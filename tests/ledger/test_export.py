@@ -312,6 +312,32 @@ async def test_words_that_are_not_ours_survive_every_encoding(
     assert words in {row["reference"] for row in csv.DictReader(io.StringIO(text, newline=""))}
 
 
+ROW: dict[str, Any] = dict.fromkeys(verify_export.ENTRY, "x") | {
+    "line": 1,
+    "seq": 1,
+    "amount": 1,
+    "payment_id": None,
+    "at": "2026-03-01T12:00:00.123Z",
+}
+
+
+def test_the_program_seals_what_we_seal() -> None:
+    assert verify_export.canonical(ROW) == b"x|1|x|1||x|x|x|x|1|x|1772366400123|x"
+    assert verify_export.canonical(ROW | {"reference": "a|b"}) == b"x|1|x|1||x|x|x|x|1|x|1772366400123|a|b"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *[{"amount": 0}, {"amount": -1}, {"type": "a|b"}, {"debit": "a|b"}, {"credit": "|"}, {"currency": "E|R"}],
+        *[{"at": "2026-03-01T12:00:00.123456Z"}, {"at": "2026-03-01T12:00:00.1Z"}, {"at": "2026-3-01T12:00:00.123Z"}],
+    ],
+)
+def test_what_no_entry_of_ours_can_be_has_no_bytes(change: dict[str, object]) -> None:
+    """A ledger whose owner sealed it with an amount below zero would sum up as well."""
+    assert verify_export.canonical(ROW | change) is None
+
+
 # -- with anchors ---------------------------------------------------------------------------------------------------
 
 
