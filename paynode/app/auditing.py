@@ -15,11 +15,12 @@ from paynode.auditing.anchors import AnchorFault, Anchors, anchors_dir, look_thr
 from paynode.auditing.audit import Audit
 from paynode.auditing.expectations import Expectations
 from paynode.auditing.exporting import Encoding, Exists, Export, Terms, instant
-from paynode.config import SettingRefused, Settings
+from paynode.config import Settings
 from paynode.domain.anchoring import Anchor, Contradiction
 from paynode.domain.verifying import Fault
 from paynode.observability.observers import Observer
 from paynode.runtime.rounds import ANYBODY
+from paynode.sections import SettingRefused
 from paynode.storage.auditing import Balance, PgHeads, Snapshot, snapshot
 from paynode.storage.leases import PgSingleton
 from paynode.storage.postgres import Pool, Role, pool

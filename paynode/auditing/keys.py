@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from paynode.auditing.durable import create
-from paynode.config import SettingRefused, Settings
+from paynode.config import Settings
+from paynode.sections import SettingRefused
 
 # Of 64 characters: enough to name a key, and to be read out.
 _ID_LENGTH: Final = 16

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from paynode.app import auditing
 from paynode.cli.answering import LAW_BROKEN, load_settings, output_option, print_json, print_table, run
-from paynode.config import SettingRefused
 from paynode.domain import ids
+from paynode.sections import SettingRefused
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)

@@ -13,9 +13,10 @@ import pytest
 
 from paynode import config
 from paynode.app import auditing
-from paynode.config import SettingRefused, Settings
+from paynode.config import Settings
 from paynode.domain.errors import Unavailable
 from paynode.domain.ledger import Head
+from paynode.sections import SettingRefused
 from paynode.storage.auditing import PgHeads
 from paynode.storage.migrating import migrate
 from paynode.storage.postgres import Role, Session, pool, session

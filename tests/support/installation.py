@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import asyncpg
@@ -22,6 +22,7 @@ from paynode import config
 from paynode.config import Settings
 from paynode.domain.errors import Transient
 from paynode.domain.money import FeePlan
+from paynode.domain.terms import Terms
 from paynode.embedded.servers import Running
 from paynode.storage import merchants
 from paynode.storage.invariants import check
@@ -100,6 +101,10 @@ class Reply:
         return json.loads(self.raw)
 
 
+# What merchants of tests are paid on, unless told otherwise.
+TERMS: Final = Terms(fees=FeePlan(fixed=0, basis_points=150))
+
+
 @dataclass(slots=True, kw_only=True)
 class Installation:
     """Its processes, and hands to reach into it."""
@@ -153,13 +158,13 @@ class Installation:
 
     # -- the outside ----------------------------------------------------------------------------------------------
 
-    async def merchants(self, count: int) -> list[Merchant]:
+    async def merchants(self, count: int, terms: Terms = TERMS) -> list[Merchant]:
         """New merchants with keys."""
         async with session(self.settings, Role.OWNER, application_name="test") as connection:
             made = await merchants.create_many(
                 connection,
                 [f"Merchant {number}" for number in range(count)],
-                fees=FeePlan(fixed=0, basis_points=150),
+                terms=terms,
                 psps=["sim"],
             )
         return [Merchant(id=one.id, api_key=one.api_key or "") for one in made]
