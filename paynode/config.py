@@ -29,6 +29,7 @@ from paynode.sections import (
     Fraud,
     Gateway,
     Http,
+    Ledger,
     Log,
     Matching,
     Overload,
@@ -106,6 +107,7 @@ class Settings(BaseSettings):
     census: Census
     point_of_sale: PointOfSale
     calendar: Calendar
+    ledger: Ledger
     undertaker: Undertaker
     matching: Matching
     psp: Annotated[dict[PspName, PspAccount], Field(min_length=1)]

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import anyio
 
+from paynode.app.auditing import anchoring_of
 from paynode.app.calendar import calendar_of
 from paynode.app.operating import census_of, matcher_of, month_maker_of, operating_app, undertaker_of
 from paynode.app.parts import new_id, tell_ready
@@ -34,10 +35,13 @@ async def run_scheduler(settings: Settings) -> None:
         operating, port = operating_app(settings, reading, database), settings.admin.scheduler_port
         await stack.enter_async_context(admin_port(settings, port, database, commands, operating))
         rescreening = await rescreening_of(settings, database, observer, stack, owner=owner)
+        anchoring = anchoring_of(settings, reading, database, observer, owner=owner)
         async with anyio.create_task_group() as work:
             work.start_soon(relay.run, stop)
             if rescreening is not None:
                 work.start_soon(rescreening.run, stop)
+            if anchoring is not None:
+                work.start_soon(anchoring.run, stop)
             work.start_soon(undertaker_of(settings, database, commands, observer, owner=owner).run, stop)
             work.start_soon(matcher_of(settings, database, observer).run, stop)
             work.start_soon(month_maker_of(database, observer).run, stop)

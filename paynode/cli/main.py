@@ -16,6 +16,7 @@ _VERBS = {
     "dlq": "paynode.cli.dlq:dlq",
     "doctor": "paynode.cli.doctor:doctor",
     "fraud": "paynode.cli.fraud:fraud",
+    "ledger": "paynode.cli.ledger:ledger",
     "merchants": "paynode.cli.merchants:merchants",
     "migrate": "paynode.cli.migrate:migrate",
     "payments": "paynode.cli.payments:payments",

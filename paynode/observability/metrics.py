@@ -108,6 +108,13 @@ OLDEST_UNKNOWN_SECONDS: Final = Gauge(
 )
 REDIS_AWAY: Final = Gauge("paynode_redis_away", "Does this process do without Redis?")
 
+LEDGER_ANCHOR_TIME: Final = Gauge(
+    "paynode_ledger_anchor_time_seconds", "When did this process last look at the ledger for anchoring? Since 1970"
+)
+LEDGER_CONTRADICTED: Final = Gauge(
+    "paynode_ledger_contradicted", "How many merchants' ledgers have lost entries that were anchored?"
+)
+
 OLDEST_UNPROCESSED_SECONDS: Final = Gauge(
     "paynode_oldest_unprocessed_seconds", "For how long has the oldest message been waiting to be processed?"
 )

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import structlog
 
+from paynode.domain.anchoring import Anchor, Contradiction
 from paynode.domain.attempts import Conclusion
 from paynode.domain.batch import Lease
 from paynode.domain.census import Census, OnRoad, Waiting
-from paynode.domain.ids import PAYMENT, public
+from paynode.domain.ids import MERCHANT, PAYMENT, public
 from paynode.domain.message import DeadLetter
 from paynode.domain.months import MonthsMade
 from paynode.domain.ownership import Taken
@@ -24,6 +25,8 @@ from paynode.observability.metrics import (
     FRAUD_CHECK_SECONDS,
     FRAUD_SCREENED,
     FRAUD_SETTLED,
+    LEDGER_ANCHOR_TIME,
+    LEDGER_CONTRADICTED,
     OLDEST_UNKNOWN_SECONDS,
     OLDEST_UNPROCESSED_SECONDS,
     PARKED,
@@ -228,6 +231,28 @@ class Observer:
     def calendar_failed(self, error: Exception) -> None:
         """A look at the calendar broke off; the next one begins anew."""
         self._log.warning("calendar_failed", error=str(error))
+
+    # -- anchors --------------------------------------------------------------------------------------------------
+
+    def anchored(self, anchor: Anchor | None) -> None:
+        """The heads of all ledgers are known outside the database; None: nothing has moved since the last time."""
+        LEDGER_ANCHOR_TIME.set_to_current_time()
+        if anchor is not None:
+            self._log.info("ledger_anchored", ref=anchor.number, count=anchor.heads)
+
+    def anchor_contradicted(self, count: int, examples: Sequence[Contradiction]) -> None:
+        """So many ledgers have lost entries that were anchored: somebody wrote where only paynode may."""
+        LEDGER_CONTRADICTED.set(count)
+        for one in examples:
+            self._log.error(
+                "ledger_contradicts_anchor",
+                merchant_id=public(MERCHANT, one.merchant_id),
+                detail=f"entry {one.anchored.seq} was anchored",
+            )
+
+    def anchoring_failed(self, error: Exception) -> None:
+        """Nothing was anchored this time."""
+        self._log.warning("anchoring_failed", error=str(error))
 
     # -- dead letters ---------------------------------------------------------------------------------------------
 
