@@ -29,6 +29,7 @@ from paynode.sections import (
     Fraud,
     Gateway,
     Http,
+    Ledger,
     Log,
     Matching,
     Overload,
@@ -108,6 +109,7 @@ class Settings(BaseSettings):
     point_of_sale: PointOfSale
     calendar: Calendar
     reconciliation: Reconciliation
+    ledger: Ledger
     undertaker: Undertaker
     matching: Matching
     psp: Annotated[dict[PspName, PspAccount], Field(min_length=1)]

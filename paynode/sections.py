@@ -229,6 +229,14 @@ class Reconciliation(Section):
     lease_s: Seconds
 
 
+class Ledger(Section):
+    anchor_interval_s: Seconds
+    anchor_lease_s: Seconds
+    anchor_dir: str
+    signing_key: str
+    make_key: bool
+
+
 class Undertaker(Section):
     interval_s: Seconds
     page_size: Count

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from paynode.actors.census import CensusTaker
 from paynode.actors.matching import Matcher, MatchingRules
+from paynode.actors.months import MonthMaker
 from paynode.actors.pulse import Pulse
 from paynode.actors.undertaker import Undertaker, UndertakerRules
 from paynode.app.psps import adapters_of
@@ -20,6 +21,7 @@ from paynode.storage.census import PgCensus
 from paynode.storage.dead_letters import PgGraves, PgLetters, PgResolving
 from paynode.storage.gateways import PgGateways
 from paynode.storage.leases import PgSingleton
+from paynode.storage.months import PgMonths
 from paynode.storage.postgres import Pool
 from paynode.streams.client import Redis
 from paynode.streams.graves import RedisGraves
@@ -27,6 +29,8 @@ from paynode.streams.standing import RedisStanding
 
 # Beats that may be missed before a gateway counts as silent.
 _BEATS_MISSED = 3
+# Seconds between two looks for months without a table. They are made a year ahead: no setting would gain anything.
+_MONTHS_S = 3600.0
 
 
 def undertaker_of(settings: Settings, database: Pool, commands: Redis, observer: Observer, *, owner: str) -> Undertaker:
@@ -57,6 +61,11 @@ def matcher_of(settings: Settings, database: Pool, observer: Observer) -> Matche
         partitions=settings.streams.partitions,
         unsigned=[name for name, one in adapters_of(settings).items() if not one.capabilities.is_callback_binding],
     )
+
+
+def month_maker_of(database: Pool, observer: Observer) -> MonthMaker:
+    """Makes the coming months of the ledger; `database` as the gateway's role."""
+    return MonthMaker(PgMonths(database), observer, interval_s=_MONTHS_S)
 
 
 def census_of(settings: Settings, reading: Pool, commands: Redis, observer: Observer) -> CensusTaker:

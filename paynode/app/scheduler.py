@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack
 
 import anyio
 
+from paynode.app.auditing import anchoring_of
 from paynode.app.calendar import calendar_of
-from paynode.app.operating import census_of, matcher_of, operating_app, undertaker_of
+from paynode.app.operating import census_of, matcher_of, month_maker_of, operating_app, undertaker_of
 from paynode.app.parts import new_id, tell_ready
 from paynode.app.reconciling import break_census_of, law_watch_of, schedule_of
 from paynode.app.relaying import relay_of
@@ -38,12 +39,16 @@ async def run_scheduler(settings: Settings) -> None:
         rescreening = await rescreening_of(settings, database, observer, stack, owner=owner)
         telling = ReconciliationLog()
         schedule = await schedule_of(settings, reading, database, telling, stack, owner=owner)
+        anchoring = anchoring_of(settings, reading, database, observer, owner=owner)
         async with anyio.create_task_group() as work:
             work.start_soon(relay.run, stop)
             if rescreening is not None:
                 work.start_soon(rescreening.run, stop)
+            if anchoring is not None:
+                work.start_soon(anchoring.run, stop)
             work.start_soon(undertaker_of(settings, database, commands, observer, owner=owner).run, stop)
             work.start_soon(matcher_of(settings, database, observer).run, stop)
+            work.start_soon(month_maker_of(database, observer).run, stop)
             work.start_soon(reversing_of(settings, database, ways.road, observer, owner=owner).run, stop)
             work.start_soon(calendar_of(settings, database, observer, owner=owner).run, stop)
             work.start_soon(census_of(settings, reading, commands, observer).run, stop)

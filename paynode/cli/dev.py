@@ -50,6 +50,7 @@ def plan_of(settings: config.Settings) -> Plan:
         environment={
             # Payments go to the simulator that runs here, wherever its port was moved, unless told otherwise.
             "PAYNODE_PSP__SIM__URL": sim.url,
+            "PAYNODE_LEDGER__MAKE_KEY": "true",
             **os.environ,
             **chosen,
             "PAYNODE_DATA_DIR": str(data_dir),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
-from paynode.domain.ledger import NO_ENTRIES, Head, canonical, seal
+from paynode.domain.ledger import NO_ENTRIES, Head
 from paynode.domain.reconciling import BreakKind, Difference
+from paynode.domain.verifying import Row
 from paynode.domain.wallet import Delta
 
 
@@ -25,15 +26,15 @@ class WalletLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MerchantLook:
-    """All wallets of a merchant at one instant; `mark` is the entry up to which they agreed before.
-
-    `entries` counts what is behind the mark.
+    """All wallets of a merchant at one instant; `mark` is the entry up to which they agreed before, or where the ledger
+    begins (`is_whole`). `entries` counts what is behind it.
     """
 
     merchant_id: str
     head: Head = NO_ENTRIES
     mark: Head = NO_ENTRIES
     entries: int = 0
+    is_whole: bool = False
     wallets: tuple[WalletLook, ...] = ()
 
     @property
@@ -42,66 +43,21 @@ class MerchantLook:
         return self.entries == self.head.seq - self.mark.seq
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether there is more than was marked."""
+        return bool(self.head.seq) and (self.is_whole or self.head != self.mark)
+
+    @property
     def is_sound(self) -> bool:
         """Whether looking may go on from the head: all agree, and nothing is missing."""
         return self.is_gapless and not any(True for _ in differences(self))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedEntry:
-    """An entry as it stands, to be held against its seal. `is_whole_ms`: its time is one that can be sealed."""
-
-    content: bytes
-    prev_hash: bytes
-    hash: bytes
-    seq: int
-    is_whole_ms: bool
-
-
-def sealed_entry(
-    *,
-    prev_hash: bytes,
-    sealed: bytes,
-    is_whole_ms: bool,
-    entry_id: str,
-    line: int,
-    merchant_id: str,
-    seq: int,
-    payment_id: str,
-    operation_id: str,
-    type: str,  # noqa: A002 - the column's name
-    debit: str,
-    credit: str,
-    amount: int,
-    currency: str,
-    at_ms: int,
-    reference: str,
-) -> SealedEntry:
-    """A row of the ledger."""
-    content = canonical(
-        entry_id=entry_id,
-        line=line,
-        merchant_id=merchant_id,
-        seq=seq,
-        payment_id=payment_id,
-        operation_id=operation_id,
-        type=type,
-        debit=debit,
-        credit=credit,
-        amount=amount,
-        currency=currency,
-        at_ms=at_ms,
-        reference=reference,
-    )
-    return SealedEntry(content=content, prev_hash=prev_hash, hash=sealed, seq=seq, is_whole_ms=is_whole_ms)
-
-
-def is_chain(mark: Head, head: Head, entries: Iterable[SealedEntry]) -> bool:
+def is_chain(mark: Head, head: Head, entries: Iterable[Row]) -> bool:
     """Whether these entries lead from one head to the other, each sealed by its content and by the one before it."""
     at = mark
     for entry in entries:
-        is_next = entry.seq == at.seq + 1 and entry.prev_hash == at.hash
-        if not is_next or not entry.is_whole_ms or seal(entry.prev_hash, entry.content) != entry.hash:
+        if entry.seq != at.seq + 1 or entry.prev_hash != at.hash or not entry.is_intact:
             return False
         at = Head(seq=entry.seq, hash=entry.hash)
     return at == head

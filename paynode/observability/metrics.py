@@ -113,6 +113,12 @@ DRIFT_MINOR: Final = Gauge(
 )
 RECONCILIATION_BACKLOG: Final = Gauge("paynode_reconciliation_backlog", "How many differences are not over?")
 LAW_BREACHES: Final = Gauge("paynode_law_breaches", "How often is a law of money broken?", ("law",))
+LEDGER_ANCHOR_TIME: Final = Gauge(
+    "paynode_ledger_anchor_time_seconds", "When did this process last look at the ledger for anchoring? Since 1970"
+)
+LEDGER_CONTRADICTED: Final = Gauge(
+    "paynode_ledger_contradicted", "How many merchants' ledgers have lost entries that were anchored?"
+)
 
 OLDEST_UNPROCESSED_SECONDS: Final = Gauge(
     "paynode_oldest_unprocessed_seconds", "For how long has the oldest message been waiting to be processed?"

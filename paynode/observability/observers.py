@@ -7,11 +7,13 @@ from typing import Any, Final
 
 import structlog
 
+from paynode.domain.anchoring import Anchor, Contradiction
 from paynode.domain.attempts import Conclusion
 from paynode.domain.batch import Lease
 from paynode.domain.census import Census, OnRoad, Waiting
-from paynode.domain.ids import PAYMENT, public
+from paynode.domain.ids import MERCHANT, PAYMENT, public
 from paynode.domain.message import DeadLetter
+from paynode.domain.months import MonthsMade
 from paynode.domain.ownership import Taken
 from paynode.domain.psp import Answer
 from paynode.domain.screening import Judgement, Question, Screened, Settled
@@ -23,6 +25,8 @@ from paynode.observability.metrics import (
     FRAUD_CHECK_SECONDS,
     FRAUD_SCREENED,
     FRAUD_SETTLED,
+    LEDGER_ANCHOR_TIME,
+    LEDGER_CONTRADICTED,
     OLDEST_UNKNOWN_SECONDS,
     OLDEST_UNPROCESSED_SECONDS,
     PARKED,
@@ -228,6 +232,28 @@ class Observer:
         """A look at the calendar broke off; the next one begins anew."""
         self._log.warning("calendar_failed", error=str(error))
 
+    # -- anchors --------------------------------------------------------------------------------------------------
+
+    def anchored(self, anchor: Anchor | None) -> None:
+        """The heads of all ledgers are known outside the database; None: nothing has moved since the last time."""
+        LEDGER_ANCHOR_TIME.set_to_current_time()
+        if anchor is not None:
+            self._log.info("ledger_anchored", ref=anchor.number, count=anchor.heads)
+
+    def anchor_contradicted(self, count: int, examples: Sequence[Contradiction]) -> None:
+        """So many ledgers have lost entries that were anchored: somebody wrote where only paynode may."""
+        LEDGER_CONTRADICTED.set(count)
+        for one in examples:
+            self._log.error(
+                "ledger_contradicts_anchor",
+                merchant_id=public(MERCHANT, one.merchant_id),
+                detail=f"entry {one.anchored.seq} was anchored",
+            )
+
+    def anchoring_failed(self, error: Exception) -> None:
+        """Nothing was anchored this time."""
+        self._log.warning("anchoring_failed", error=str(error))
+
     # -- dead letters ---------------------------------------------------------------------------------------------
 
     def reburied(self, shown: int, removed: int) -> None:
@@ -245,6 +271,18 @@ class Observer:
     def pulse_failed(self, error: Exception) -> None:
         """A gateway could not tell that it lives."""
         self._log.warning("pulse_failed", error=str(error))
+
+    # -- months of the ledger -------------------------------------------------------------------------------------
+
+    def months_made(self, months: MonthsMade) -> None:
+        """Coming months have their tables; all entries of one that is held up stay with those of no month."""
+        self._log.info("ledger_months_made", count=months.made)
+        if months.held_up:
+            self._log.warning("ledger_months_held_up", count=months.held_up)
+
+    def months_failed(self, error: Exception) -> None:
+        """Coming months could not be made; the next round tries again, a year early."""
+        self._log.warning("ledger_months_failed", error=str(error))
 
     # -- census ---------------------------------------------------------------------------------------------------
 

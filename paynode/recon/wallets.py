@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from paynode.domain.balancing import MerchantLook, SealedEntry, differences, is_chain, is_repairable
+from paynode.domain.balancing import MerchantLook, differences, is_chain, is_repairable
 from paynode.domain.ledger import Head
 from paynode.domain.reconciling import Area, BreakKind, Noted, RunReport
+from paynode.domain.verifying import Row
 from paynode.recon.register import Run, Runs
 
 
@@ -15,7 +16,7 @@ class WalletLooks(Protocol):
     """What is there. Raises: Unavailable."""
 
     async def page(self, after: str | None, *, is_full: bool) -> Sequence[MerchantLook]: ...
-    async def entries(self, merchant_id: str, behind: int, until: int) -> Sequence[SealedEntry]: ...
+    async def entries(self, merchant_id: str, behind: int, until: int) -> Sequence[Row]: ...
 
 
 class WalletRepairs(Protocol):
@@ -51,7 +52,7 @@ class WalletReconciliation:
         # What was found from the beginning may lie before the mark, where no other look would see it.
         if is_full and (ill := {look.merchant_id for look in page if not look.is_sound}):
             await self._repairs.forget(ill)
-        if ahead := [look for look in page if look.is_sound and look.head != look.mark]:
+        if ahead := [look for look in page if look.is_sound and look.is_ahead]:
             await self._repairs.advance(ahead)
         for look in page:
             await self._repair(run, look, [one for one in noted if one.difference.merchant_id == look.merchant_id])

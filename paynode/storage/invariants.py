@@ -65,6 +65,7 @@ async def check(connection: Connection, *, due_max_s: float) -> tuple[Finding, .
     look = Look(connection=connection, due_max_s=due_max_s)
     with translated():
         async with connection.transaction(isolation="repeatable_read", readonly=True):
+            await connection.execute(_QUERIES["hold_months"])
             return tuple([await _find(law, look) for law in LAWS])
 
 
@@ -104,8 +105,9 @@ async def wallets_sum_the_adjustments(look: Look) -> Breaches:
 async def ledgers_have_no_gap(look: Look) -> Breaches:
     """The entries of a merchant are numbered 1, 2, 3, … without a gap or a number used twice.
 
-    Left out: entries cut off at the end, which `heads_are_the_last_entries` finds. A failure means that an entry was
-    removed, or that two writers did not see each other.
+    The first that is left follows the last retired one. Left out: entries cut off at the end, which
+    `heads_are_the_last_entries` finds. A failure means that an entry was removed, or that two writers did not see each
+    other.
     """
     return await _list(look, "list_seq_gaps", of=ids.MERCHANT)
 
@@ -113,8 +115,8 @@ async def ledgers_have_no_gap(look: Look) -> Breaches:
 async def heads_are_the_last_entries(look: Look) -> Breaches:
     """The head of each merchant's ledger names the number and hash of its last entry.
 
-    Left out: an end that was cut off together with its head, which only a copy outside the database shows. A failure
-    means that the end of a ledger was removed, or was written past its head.
+    That may be a retired one. Left out: an end that was cut off together with its head, which only a copy outside the
+    database shows. A failure means that the end of a ledger was removed, or was written past its head.
     """
     return await _list(look, "list_torn_heads", of=ids.MERCHANT)
 
@@ -122,17 +124,19 @@ async def heads_are_the_last_entries(look: Look) -> Breaches:
 async def chains_verify(look: Look) -> Breaches:
     """Every entry is sealed by its own content and by the entry before it.
 
-    Left out: the epoch, which is not sealed because it says who wrote and not what happened. A failure means that
-    an entry was changed, removed or put in after it was written; those behind it are judged by what it says now, so
-    that one change is one or two breaches and not a thousand.
+    Left out: retired entries but for the last, and the epoch, which is not sealed because it says who wrote and not
+    what happened. A failure means that an entry was changed, removed or put in after it was written; those behind it
+    are judged by what it says now, so that one change is one or two breaches and not a thousand.
     """
+    rows = await look.connection.fetch(_QUERIES["list_openings"])
+    openings = {row["merchant_id"]: row["hash"] for row in rows}
     total, examples = 0, list[Breach]()
     merchant, before = "", GENESIS
     async for row in look.connection.cursor(_QUERIES["read_ledger"], prefetch=_PAGE):
         entry = dict(row)
         prev_hash, stored, is_whole_ms = entry.pop("prev_hash"), entry.pop("hash"), entry.pop("is_whole_ms")
         if entry["merchant_id"] != merchant:
-            merchant, before = entry["merchant_id"], GENESIS
+            merchant, before = entry["merchant_id"], openings.get(entry["merchant_id"], GENESIS)
         is_intact = is_whole_ms and seal(prev_hash, canonical(**entry)) == stored
         if prev_hash != before or not is_intact:
             total += 1
@@ -172,6 +176,24 @@ async def movements_are_posted(look: Look) -> Breaches:
     return await _list(look, "list_unposted_movements", of=ids.MERCHANT)
 
 
+async def dates_are_kept(look: Look) -> Breaches:
+    """What wallets have maturing and in reserve is what captures keep, and nothing is pending beyond that.
+
+    Left out: when it is due. A failure means that money would never become available, or twice; or that a payment was
+    changed beside the one write path.
+    """
+    return await _list(look, "list_unkept_dates", of=ids.MERCHANT)
+
+
+async def payouts_are_posted(look: Look) -> Breaches:
+    """A payout has left what is available once, and its one end says where it went.
+
+    Left out: whether the bank says the same. A failure means that a payout and the ledger were not written by one
+    transaction.
+    """
+    return await _list(look, "list_unposted_payouts", of=ids.MERCHANT)
+
+
 async def captures_are_proven(look: Look) -> Breaches:
     """A sale is captured by exactly one charge that is as asked; one that never was has no charge.
 
@@ -198,6 +220,15 @@ async def epochs_never_fall(look: Look) -> Breaches:
     return await _list(look, "list_fallen_epochs", of=ids.MERCHANT)
 
 
+async def openings_are_as_sealed(look: Look) -> Breaches:
+    """What retired months came to is what it was when they left the ledger.
+
+    Left out: whether it was right then, which their export shows. A failure means that what all other laws begin with
+    was changed, or that a retirement was removed.
+    """
+    return await _list(look, "list_unsealed_openings")
+
+
 async def nothing_is_stuck(look: Look) -> Breaches:
     """No message has been due for longer than it may.
 
@@ -218,8 +249,11 @@ LAWS: Final[tuple[Law, ...]] = (
     refunds_are_posted,
     captures_are_proven,
     movements_are_posted,
+    dates_are_kept,
+    payouts_are_posted,
     timelines_have_no_gap,
     epochs_never_fall,
+    openings_are_as_sealed,
     nothing_is_stuck,
 )
 

@@ -1,5 +1,6 @@
--- Every statement but the last lists what breaks a law: id (a merchant's, a payment's, an outbox row's or none), what
--- it is about, what was expected and what was found.
+-- Every statement but the last two lists what breaks a law: id (a merchant's, a payment's, an outbox row's or none), what
+-- it is about, what was expected and what was found. What the ledger was before its first month stands in the openings of
+-- the latest retirement; before the first one there are none.
 
 -- name: list_imbalances
 -- The merchants' side is taken from the wallets: over the ledger alone the sum is zero by construction.
@@ -11,6 +12,10 @@ FROM (
         - CASE WHEN debit_account LIKE 'merchant:%' THEN 0 ELSE amount END AS amount
     FROM ledger_entries
     UNION ALL
+    SELECT currency, balance
+    FROM ledger_opening_balances
+    WHERE before = (SELECT max(before) FROM ledger_retirements) AND account NOT LIKE 'merchant:%'
+    UNION ALL
     SELECT currency, balance FROM wallets
 ) AS books
 GROUP BY currency
@@ -21,15 +26,31 @@ HAVING sum(amount) <> 0;
 WITH folded AS (
     SELECT
         merchant_id, currency,
-        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:pending'), 0)
-        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:pending'), 0) AS pending,
-        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:available'), 0)
-        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:available'), 0) AS available,
-        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:reserve'), 0)
-        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:reserve'), 0) AS reserve,
-        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:held'), 0)
-        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:held'), 0) AS held
-    FROM ledger_entries
+        sum(pending) AS pending, sum(available) AS available, sum(reserve) AS reserve, sum(held) AS held
+    FROM (
+        SELECT
+            merchant_id, currency,
+            coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:pending'), 0)
+            - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:pending'), 0) AS pending,
+            coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:available'), 0)
+            - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:available'), 0) AS available,
+            coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:reserve'), 0)
+            - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:reserve'), 0) AS reserve,
+            coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:held'), 0)
+            - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:held'), 0) AS held
+        FROM ledger_entries
+        GROUP BY merchant_id, currency
+        UNION ALL
+        SELECT
+            merchant_id, currency,
+            coalesce(sum(balance) FILTER (WHERE account = 'merchant:pending'), 0),
+            coalesce(sum(balance) FILTER (WHERE account = 'merchant:available'), 0),
+            coalesce(sum(balance) FILTER (WHERE account = 'merchant:reserve'), 0),
+            coalesce(sum(balance) FILTER (WHERE account = 'merchant:held'), 0)
+        FROM ledger_opening_balances
+        WHERE before = (SELECT max(before) FROM ledger_retirements)
+        GROUP BY merchant_id, currency
+    ) AS parts
     GROUP BY merchant_id, currency
 )
 
@@ -65,23 +86,32 @@ WHERE
 
 -- name: list_seq_gaps
 -- In the order of the index, so that the ledger is read once and kept nowhere.
-SELECT merchant_id::text AS id, 'seq' AS what, (before + 1)::text AS expected, seq::text AS found
+SELECT
+    e.merchant_id::text AS id, 'seq' AS what, (coalesce(e.last, o.seq, 0) + 1)::text AS expected, e.seq::text AS found
 FROM (
-    SELECT merchant_id, seq, lag(seq, 1, 0::bigint) OVER (PARTITION BY merchant_id ORDER BY seq) AS before
+    SELECT merchant_id, seq, lag(seq) OVER (PARTITION BY merchant_id ORDER BY seq) AS last
     FROM ledger_entries
-) AS numbered
-WHERE seq <> before + 1;
+) AS e
+LEFT JOIN ledger_openings AS o
+    ON e.last IS NULL AND o.merchant_id = e.merchant_id AND o.before = (SELECT max(before) FROM ledger_retirements)
+WHERE e.seq <> coalesce(e.last, o.seq, 0) + 1;
 
 -- name: list_torn_heads
 -- The head is written apart from the entries: it remembers the last one also when that one is gone.
 SELECT
     merchant_id::text AS id, 'last entry' AS what,
-    concat_ws(' ', h.seq, encode(h.hash, 'hex')) AS expected, concat_ws(' ', e.seq, encode(e.hash, 'hex')) AS found
+    concat_ws(' ', h.seq, encode(h.hash, 'hex')) AS expected,
+    concat_ws(' ', coalesce(e.seq, o.seq), encode(coalesce(e.hash, o.hash), 'hex')) AS found
 FROM ledger_heads AS h
 FULL JOIN (
     SELECT DISTINCT ON (merchant_id) merchant_id, seq, hash FROM ledger_entries ORDER BY merchant_id, seq DESC
 ) AS e USING (merchant_id)
-WHERE h.seq IS DISTINCT FROM e.seq OR h.hash IS DISTINCT FROM e.hash;
+FULL JOIN (
+    SELECT merchant_id, seq, hash FROM ledger_openings WHERE before = (SELECT max(before) FROM ledger_retirements)
+) AS o USING (merchant_id)
+WHERE
+    h.seq IS DISTINCT FROM coalesce(e.seq, o.seq)
+    OR h.hash IS DISTINCT FROM coalesce(e.hash, o.hash);
 
 -- name: list_unposted_captures
 -- By currency too: a capture posted in another one is missing in the right one and surplus in the wrong one.
@@ -91,9 +121,14 @@ SELECT
 FROM payments AS p
 FULL JOIN (
     -- A reversal mirrors every posting of its capture: that of the captured amount itself leaves the merchant.
-    SELECT payment_id, currency, sum(CASE WHEN type = 'capture' THEN amount ELSE -amount END) AS amount
-    FROM ledger_entries
-    WHERE type = 'capture' OR (type = 'reversal' AND debit_account = 'merchant:pending')
+    SELECT payment_id, currency, sum(amount) AS amount
+    FROM (
+        SELECT payment_id, currency, CASE WHEN type = 'capture' THEN amount ELSE -amount END AS amount
+        FROM ledger_entries
+        WHERE type = 'capture' OR (type = 'reversal' AND debit_account = 'merchant:pending')
+        UNION ALL
+        SELECT payment_id, currency, captured FROM ledger_opening_payments
+    ) AS posted
     GROUP BY payment_id, currency
 ) AS e ON e.payment_id = p.id AND e.currency = p.currency
 WHERE
@@ -108,9 +143,14 @@ SELECT
     coalesce(p.amount_refunded, 0)::text AS expected, coalesce(e.amount, 0)::text AS found
 FROM payments AS p
 FULL JOIN (
-    SELECT payment_id, currency, sum(CASE WHEN type = 'refund' THEN amount ELSE -amount END) AS amount
-    FROM ledger_entries
-    WHERE type IN ('refund', 'refund_reversal')
+    SELECT payment_id, currency, sum(amount) AS amount
+    FROM (
+        SELECT payment_id, currency, CASE WHEN type = 'refund' THEN amount ELSE -amount END AS amount
+        FROM ledger_entries
+        WHERE type IN ('refund', 'refund_reversal')
+        UNION ALL
+        SELECT payment_id, currency, refunded FROM ledger_opening_payments
+    ) AS posted
     GROUP BY payment_id, currency
 ) AS e ON e.payment_id = p.id AND e.currency = p.currency
 WHERE
@@ -150,18 +190,68 @@ WHERE
     <> CASE WHEN p.amount_captured > 0 OR s.state = 'reversed' THEN (1::bigint, 1::bigint) ELSE (0::bigint, 0::bigint) END;
 
 -- name: list_unposted_movements
--- The event's id is the operation of its posting.
+-- The event's id is the operation of its posting. Of a retired one the adjustment is left, whose id was the entry's.
 SELECT
     coalesce(v.merchant_id, e.merchant_id)::text AS id, 'event ' || coalesce(v.event_id, e.operation_id) AS what,
     coalesce(v.result, 'no such event') AS expected, coalesce(e.count, 0) || ' postings' AS found
 FROM (SELECT * FROM applied_events WHERE type LIKE 'paynode.wallet.%') AS v
 FULL JOIN (
     SELECT merchant_id, operation_id, count(*) AS count
-    FROM ledger_entries
-    WHERE type IN ('credit', 'debit', 'write_off')
+    FROM (
+        SELECT merchant_id, operation_id, id, line
+        FROM ledger_entries
+        WHERE type IN ('credit', 'debit', 'write_off')
+        UNION
+        SELECT merchant_id, operation_id, id, 1
+        FROM wallet_adjustments
+        WHERE kind IN ('credit', 'debit', 'write_off') AND id < uuid7_floor((SELECT max(before) FROM ledger_retirements))
+    ) AS posted
     GROUP BY merchant_id, operation_id
 ) AS e ON e.operation_id = v.event_id
 WHERE coalesce(e.count, 0) <> CASE WHEN v.result = 'applied' THEN 1 ELSE 0 END;
+
+-- name: list_unkept_dates
+-- A wallet without a capture is as right as a capture that keeps nothing. Below what is maturing something may be missing,
+-- for the merchant may owe; above it nothing is left lying.
+WITH kept AS (
+    SELECT merchant_id, currency, sum(rest_pending) AS maturing, sum(rest_reserve) AS reserve
+    FROM operations
+    GROUP BY merchant_id, currency
+)
+
+SELECT
+    merchant_id::text AS id, currency || ' maturing/reserve' AS what,
+    coalesce(k.maturing, 0) || '/' || coalesce(k.reserve, 0) AS expected,
+    coalesce(w.maturing, 0) || '/' || coalesce(w.reserve, 0)
+    || CASE WHEN w.pending > w.maturing THEN ', pending ' || w.pending ELSE '' END AS found
+FROM kept AS k
+FULL JOIN wallets AS w USING (merchant_id, currency)
+WHERE
+    (coalesce(k.maturing, 0), coalesce(k.reserve, 0)) <> (coalesce(w.maturing, 0), coalesce(w.reserve, 0))
+    OR w.pending > w.maturing;
+
+-- name: list_unposted_payouts
+-- By the adjustments, which no retirement takes away: a payout takes its amount, a failed one brings it back.
+WITH posted AS (
+    SELECT
+        merchant_id, operation_id,
+        count(*) FILTER (WHERE kind = 'payout') AS begun, count(*) FILTER (WHERE kind = 'payout_end') AS ended,
+        sum(d_available) AS available
+    FROM wallet_adjustments
+    WHERE kind IN ('payout', 'payout_end')
+    GROUP BY merchant_id, operation_id
+)
+
+SELECT
+    coalesce(p.merchant_id, a.merchant_id)::text AS id, 'payout ' || coalesce(p.id, a.operation_id) AS what,
+    coalesce(p.state || ' ' || p.amount, 'no such payout') AS expected,
+    concat_ws('/', a.begun, a.ended, a.available) AS found
+FROM payouts AS p
+FULL JOIN posted AS a ON a.operation_id = p.id
+WHERE (coalesce(a.begun, 0), coalesce(a.ended, 0), coalesce(a.available, 0)) IS DISTINCT FROM (
+    1::bigint, CASE WHEN p.state = 'created' THEN 0::bigint ELSE 1::bigint END,
+    CASE WHEN p.state = 'failed' THEN 0 ELSE -p.amount END::numeric
+);
 
 -- name: list_version_gaps
 -- (payment, version) is unique, so that first, last and count tell whether one is missing.
@@ -186,12 +276,45 @@ WHERE available_at < clock_timestamp() - $1::float8 * interval '1 second';
 
 -- name: list_fallen_epochs
 -- The fencing number of who wrote: one that falls was written by an owner whose time was over.
-SELECT merchant_id::text AS id, 'epoch at seq ' || seq AS what, '>= ' || before AS expected, epoch::text AS found
+SELECT
+    e.merchant_id::text AS id, 'epoch at seq ' || e.seq AS what, '>= ' || coalesce(e.last, o.epoch) AS expected,
+    e.epoch::text AS found
 FROM (
-    SELECT merchant_id, seq, epoch, lag(epoch) OVER (PARTITION BY merchant_id ORDER BY seq) AS before
+    SELECT merchant_id, seq, epoch, lag(epoch) OVER (PARTITION BY merchant_id ORDER BY seq) AS last
     FROM ledger_entries
-) AS written
-WHERE epoch < before;
+) AS e
+LEFT JOIN ledger_openings AS o
+    ON e.last IS NULL AND o.merchant_id = e.merchant_id AND o.before = (SELECT max(before) FROM ledger_retirements)
+WHERE e.epoch < coalesce(e.last, o.epoch);
+
+-- name: list_unsealed_openings
+-- Every retirement, not the last one alone: what payments came to in earlier months is summed up from all of them.
+SELECT
+    NULL::text AS id, 'openings of ' || to_char(before AT TIME ZONE 'UTC', 'YYYY-MM') AS what,
+    encode(openings_sha256, 'hex') AS expected, encode(openings_digest(before), 'hex') AS found
+FROM ledger_retirements
+WHERE openings_digest(before) <> openings_sha256
+UNION ALL
+SELECT DISTINCT NULL::text, 'openings of ' || to_char(before AT TIME ZONE 'UTC', 'YYYY-MM'), 'a retirement', 'none'
+FROM (
+    SELECT before FROM ledger_openings
+    UNION ALL
+    SELECT before FROM ledger_opening_balances
+    UNION ALL
+    SELECT before FROM ledger_opening_payments
+) AS openings
+WHERE before NOT IN (SELECT before FROM ledger_retirements);
+
+-- name: hold_months
+-- A snapshot that is older than a retirement would see the ledger after it and the openings before it. This waits for the
+-- one that is under way, and keeps off the next; it takes no snapshot itself.
+LOCK TABLE ONLY ledger_entries IN ACCESS SHARE MODE;
+
+-- name: list_openings
+-- What the first entry that is left of each merchant follows.
+SELECT merchant_id::text AS merchant_id, hash
+FROM ledger_openings
+WHERE before = (SELECT max(before) FROM ledger_retirements);
 
 -- name: read_ledger
 -- The fields that are sealed, in the order of the chain. What is not there is an empty field, not the word NULL.

@@ -24,9 +24,9 @@ SELECT version, name, sha256 FROM schema_migrations ORDER BY version;
 INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3);
 
 -- name: make_ledger_months
--- This month and the next twelve. What no month holds falls into the default partition, so none is ever urgent.
-SELECT make_ledger_partition(date_trunc('month', clock_timestamp(), 'UTC') + make_interval(months => ahead))
-FROM generate_series(0, 12) AS ahead;
+-- This month and the next twelve; the scheduler makes the others in time. What no month holds falls into the default
+-- partition, so none is ever urgent.
+SELECT made, held_up FROM make_ledger_months();
 
 -- name: insert_partitions
 -- Only into an empty table: the number is chosen once, because merchants are spread by it.

@@ -43,10 +43,14 @@ class PgReading:
 
     async def payments(self, page: PaymentPage) -> Sequence[PaymentView]:
         """One page, newest first."""
-        arguments: list[object] = [page.merchant_id, page.before, page.status, page.limit]
-        if page.order_id is None:
-            return [_payment(row) for row in await self._fetch("list_payments", *arguments)]
-        return [_payment(row) for row in await self._fetch("list_order_payments", *arguments, page.order_id)]
+        arguments: list[object] = [page.merchant_id, page.before, page.limit]
+        if page.order_id is not None:
+            rows = await self._fetch("list_order_payments", *arguments, page.order_id, page.status)
+        elif page.status is not None:
+            rows = await self._fetch("list_status_payments", *arguments, page.status)
+        else:
+            rows = await self._fetch("list_payments", *arguments)
+        return [_payment(row) for row in rows]
 
     async def events(self, payment_id: str, *, after_version: int, limit: int) -> Sequence[TimelineEvent]:
         """A part of a payment's timeline, oldest first."""

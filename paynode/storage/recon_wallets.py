@@ -9,16 +9,17 @@ from typing import Final
 import asyncpg
 import orjson
 
-from paynode.domain.balancing import MerchantLook, SealedEntry, WalletLook, sealed_entry
+from paynode.domain.balancing import MerchantLook, WalletLook
 from paynode.domain.ledger import NO_ENTRIES, Head
+from paynode.domain.verifying import Row
 from paynode.domain.wallet import Delta
 from paynode.storage.postgres import Pool, borrowed
 from paynode.storage.queries import load
 
 _SQL: Final = load("recon_wallets")
 
-# Seconds for one page, and how many times fewer merchants are on one when they are looked at from the beginning: what is
-# behind a mark is seconds of work, what is behind the beginning may be years.
+# Seconds for one page, and how many times fewer merchants are on it when they are looked at from the beginning: behind
+# a mark is seconds of work, behind the beginning may be years.
 _PAGE_S: Final = 600.0
 _LONGER: Final = 50
 _BEFORE_ALL: Final = "00000000-0000-0000-0000-000000000000"
@@ -36,16 +37,14 @@ class PgWalletLooks:
         count = max(1, self._page_size // _LONGER) if is_full else self._page_size
         async with borrowed(self._pool) as connection, connection.transaction(readonly=True):
             await connection.execute(_SQL["allow_seconds"], str(round(_PAGE_S * 1000)))
-            rows = await connection.fetch(
-                _SQL["read_wallets"], after or _BEFORE_ALL, count, is_full, timeout=_PAGE_S
-            )
+            rows = await connection.fetch(_SQL["read_wallets"], after or _BEFORE_ALL, count, is_full, timeout=_PAGE_S)
         return [_look(list(of_merchant)) for _, of_merchant in groupby(rows, lambda row: row["merchant_id"])]
 
-    async def entries(self, merchant_id: str, behind: int, until: int) -> Sequence[SealedEntry]:
+    async def entries(self, merchant_id: str, behind: int, until: int) -> Sequence[Row]:
         """A page of a merchant's entries with numbers above `behind`, up to `until`."""
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(_SQL["read_chain"], merchant_id, behind, until, self._page_size)
-        return [sealed_entry(**dict(row)) for row in rows]
+        return [Row(**row) for row in rows]
 
 
 class PgWalletRepairs:
@@ -78,6 +77,7 @@ def _look(rows: Sequence[asyncpg.Record]) -> MerchantLook:
         head=_head(first, "head"),
         mark=_head(first, "mark"),
         entries=first["entries"],
+        is_whole=first["is_whole"],
         wallets=tuple(
             WalletLook(
                 currency=row["currency"],

@@ -26,6 +26,8 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
     # A wing of its own: it is asked about charges and never for money; a PSP's rules of what was sent are none of its.
     "fraud": _GROUND,
     "observability": _GROUND,
+    # Evidence outside the database: what signs and keeps it knows no store.
+    "auditing": _GROUND,
     "embedded": frozenset({"config", "sections"}),
     "http": _GROUND | {"runtime"},
     # They judge and use paynode from outside: what they shared with it, they could not find wrong.
@@ -35,7 +37,8 @@ MAY_IMPORT: Final[Mapping[str, frozenset[str]]] = {
     "client": frozenset({"domain", "streams"}),
     "bench": _GROUND | {"storage", "streams", "client"},
     "cli": _GROUND | {"app", "storage", "embedded", "sim", "shop", "observability", "bench", "client"},
-    "app": _GROUND | {"runtime", "actors", "recon", "storage", "streams", "psp", "fraud", "observability", "http"},
+    "app": _GROUND
+    | {"runtime", "actors", "recon", "storage", "streams", "psp", "fraud", "auditing", "observability", "http"},
 }
 
 # Libraries of the floors that are not free to choose.

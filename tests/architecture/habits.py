@@ -30,7 +30,12 @@ CATCH_ALL: Final[Mapping[str, str]] = {
 
 # Floors and modules whose work is to say something on a terminal.
 _SPEAKERS: Final = frozenset({"app", "cli", "sim", "shop"})
-_SPEAKING_MODULES: Final = frozenset({"paynode.embedded.stack"})  # the one line that `dev` is waited for by
+_SPEAKING_MODULES: Final = frozenset(
+    {
+        "paynode.embedded.stack",  # the one line that `dev` is waited for by
+        "paynode.auditing.verify_export",  # a program of its own, which an auditor runs
+    }
+)
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 

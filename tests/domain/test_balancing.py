@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from paynode.domain.balancing import MerchantLook, SealedEntry, WalletLook, differences, is_chain, is_repairable
-from paynode.domain.ledger import NO_ENTRIES, Head, seal
+from paynode.domain.balancing import MerchantLook, WalletLook, differences, is_chain, is_repairable
+from paynode.domain.ledger import NO_ENTRIES, Head, canonical, seal
 from paynode.domain.payment import OperationKind, OperationState
 from paynode.domain.psp import Outcome
 from paynode.domain.reconciling import BreakKind
 from paynode.domain.stuck import Cure, OpenOperation, cure, examine
+from paynode.domain.verifying import Row
 from paynode.domain.wallet import Delta
 
 _RIGHT = Delta(pending=985, available=20)
@@ -48,13 +49,45 @@ def test_money_in_the_wrong_bucket_has_a_size_and_no_drift() -> None:
     assert (found.evidence["ledger_pending"], found.evidence["found_pending"]) == (985, 980)
 
 
-def _chain(length: int) -> list[SealedEntry]:
+def _chain(length: int) -> list[Row]:
     at, entries = NO_ENTRIES, []
     for seq in range(1, length + 1):
-        content = b"%d" % seq
-        entry = SealedEntry(content=content, prev_hash=at.hash, hash=seal(at.hash, content), seq=seq, is_whole_ms=True)
-        entries.append(entry)
-        at = Head(seq=seq, hash=entry.hash)
+        row = Row(
+            entry_id="e",
+            line=1,
+            merchant_id="mer",
+            seq=seq,
+            payment_id="pay",
+            operation_id="op",
+            type="capture",
+            debit="psp:sim:receivable",
+            credit="merchant:pending",
+            amount=seq,
+            currency="EUR",
+            at_ms=1,
+            reference="ch_1",
+            is_whole_ms=True,
+            epoch=1,
+            prev_hash=at.hash,
+            hash=b"",
+        )
+        content = canonical(
+            entry_id=row.entry_id,
+            line=row.line,
+            merchant_id=row.merchant_id,
+            seq=seq,
+            payment_id=row.payment_id,
+            operation_id=row.operation_id,
+            type=row.type,
+            debit=row.debit,
+            credit=row.credit,
+            amount=row.amount,
+            currency=row.currency,
+            at_ms=row.at_ms,
+            reference=row.reference,
+        )
+        entries.append(replace(row, hash=seal(at.hash, content)))
+        at = Head(seq=seq, hash=entries[-1].hash)
     return entries
 
 
@@ -67,8 +100,13 @@ def test_a_chain_leads_from_one_head_to_the_other() -> None:
     assert not is_chain(NO_ENTRIES, heads[4], chain[:3])
     assert not is_chain(NO_ENTRIES, heads[4], [*chain[:1], *chain[2:]])
     assert not is_chain(heads[1], heads[4], chain[2:])
-    for change in ({"content": b"x"}, {"prev_hash": bytes(32)}, {"hash": bytes(32)}, {"is_whole_ms": False}):
-        assert not is_chain(NO_ENTRIES, heads[4], [*chain[:1], replace(chain[1], **change), *chain[2:]])
+    for changed in (
+        replace(chain[1], amount=7),
+        replace(chain[1], prev_hash=bytes(32)),
+        replace(chain[1], hash=bytes(32)),
+        replace(chain[1], is_whole_ms=False),
+    ):
+        assert not is_chain(NO_ENTRIES, heads[4], [*chain[:1], changed, *chain[2:]])
 
 
 def _operation(**changes: object) -> OpenOperation:

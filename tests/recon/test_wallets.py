@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import anyio
 import pytest
 
+from paynode.config import Settings
 from paynode.recon.wallets import WalletReconciliation
 from paynode.storage.postgres import Pool, Session
 from paynode.storage.recon_wallets import PgWalletLooks, PgWalletRepairs
+from paynode.storage.retiring import Retirement, retire
 from tests.recon.hands import breaks, kinds, run_rows, runs, tamper
 from tests.storage import world
 from tests.storage.world import Shop
@@ -190,3 +194,35 @@ async def test_money_that_moves_meanwhile_is_no_difference(
             assert (await wallets.run_once(is_full=number % 5 == 4)).tally.differing == 0
         trading.cancel_scope.cancel()
     assert shops[0].captures > 4, "nothing moved, so that nothing was shown"
+
+
+@pytest.mark.parametrize("is_marked", [True, False])
+async def test_where_months_have_left_the_ledger_it_begins_at_their_opening(
+    settings: Settings, owner: Session, wallets: WalletReconciliation, is_marked: bool
+) -> None:
+    january, march = datetime(2025, 1, 2, tzinfo=UTC), datetime(2025, 3, 2, tzinfo=UTC)
+    for month in (january, datetime(2025, 2, 2, tzinfo=UTC), march):
+        await owner.execute("SELECT make_ledger_partition($1)", month)
+    gone, steady = [await world.open_shop(owner) for _ in range(2)]
+    for shop in (gone, steady):
+        await world.capture(owner, shop, at=january)
+    if is_marked:
+        await wallets.run_once()
+    await world.capture(owner, steady, at=march)
+    retirement = Retirement(
+        before=datetime(2025, 3, 1, tzinfo=UTC),
+        manifest="/export/manifest.json",
+        manifest_sha256=bytes(32),
+        actor="ada",
+        note="old",
+    )
+    await retire(settings, retirement)
+    assert await owner.fetchval("SELECT count(*) FROM ledger_entries") == 2, "January has left"
+    for is_full in (False, True, False):
+        assert (await wallets.run_once(is_full=is_full)).tally.differing == 0
+    assert await _marks(owner) == {gone.id: 2, steady.id: 4}
+    for shop in (gone, steady):
+        await _enrich(owner, shop)
+    report = await wallets.run_once()
+    assert (report.tally.found, report.tally.repairs) == ({"wallet_differs": 2}, 2)
+    assert (await _buckets(owner, gone), await _buckets(owner, steady)) == ((985, 0), (1970, 0))

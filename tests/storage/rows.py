@@ -14,8 +14,13 @@ Row = Mapping[str, object]
 INSTANT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def new_id() -> str:
-    return str(uuid7())
+def new_id(at: datetime | None = None) -> str:
+    """A UUIDv7 of now, or of another instant."""
+    fresh = str(uuid7())
+    if at is None:
+        return fresh
+    ms = f"{int(at.timestamp() * 1000):012x}"
+    return f"{ms[:8]}-{ms[8:]}{fresh[13:]}"
 
 
 async def insert(connection: Connection, table: str, row: Row) -> None:

@@ -65,7 +65,24 @@ _ONE_CAPTURED = "(SELECT min(id::text)::uuid FROM payments WHERE status = 'captu
             f"UPDATE wallets SET available = available + 7 WHERE {_OF_SHOP}",
             _MONEY_LAWS | {"wallets_sum_the_adjustments"},
         ),
-        (f"DELETE FROM wallets WHERE {_OF_SHOP}", _MONEY_LAWS | {"wallets_sum_the_adjustments"}),
+        (f"DELETE FROM wallets WHERE {_OF_SHOP}", _MONEY_LAWS | {"wallets_sum_the_adjustments", "dates_are_kept"}),
+        (f"UPDATE wallets SET maturing = maturing + 7 WHERE {_OF_SHOP}", {"dates_are_kept"}),
+        (f"UPDATE wallets SET maturing = maturing - 7 WHERE {_OF_SHOP}", {"dates_are_kept"}),
+        (
+            f"UPDATE operations SET releases_at = now(), rest_reserve = 7 WHERE is_maturing AND {_OF_SHOP}",
+            {"dates_are_kept"},
+        ),
+        (
+            "INSERT INTO payouts (id, merchant_id, currency, amount, reference, state)"
+            " SELECT gen_random_uuid(), merchant_id, 'EUR', 5, 'po', 'created' FROM wallets LIMIT 1",
+            {"payouts_are_posted"},
+        ),
+        (
+            "INSERT INTO wallet_adjustments (id, operation_id, kind, part, merchant_id, currency, delta, d_pending,"
+            " d_available, d_reserve, d_held, created_at) SELECT gen_random_uuid(), gen_random_uuid(), 'payout_end', 0,"
+            " merchant_id, 'EUR', 0, 0, 0, 0, 0, now() FROM wallets LIMIT 1",
+            {"payouts_are_posted"},
+        ),
         (
             f"UPDATE ledger_entries SET amount = amount + 1 WHERE seq = 3 AND {_OF_SHOP}",
             _MONEY_LAWS | {"chains_verify", "captures_are_posted"},

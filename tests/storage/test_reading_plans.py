@@ -52,8 +52,9 @@ async def large(untouched: Settings) -> AsyncIterator[tuple[Session, str]]:
 @pytest.mark.parametrize(
     ("statement", "arguments", "index"),
     [
-        ("list_payments", ["NULL", "NULL", "20"], "payments_merchant_newest"),
-        ("list_order_payments", ["NULL", "NULL", "20", "'o7'"], "payments_merchant_order"),
+        ("list_payments", ["NULL", "20"], "payments_merchant_newest"),
+        ("list_status_payments", ["NULL", "20", "'review'"], "payments_merchant_status"),
+        ("list_order_payments", ["NULL", "20", "'o7'", "NULL"], "payments_merchant_order"),
         ("list_ledger", ["NULL", "NULL", "NULL", "20"], "merchant_id_seq"),
         ("list_payment_ledger", ["NULL", "NULL", "NULL", "20", "gen_random_uuid()"], "payment_id"),
     ],

@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 from paynode.domain.ledger import NO_ENTRIES, Entry, Head, append
 from paynode.domain.money import FeePlan, Money
-from paynode.domain.postings import FEE_REVENUE, PENDING, BusinessFact, Posting, receivable
+from paynode.domain.postings import (
+    AVAILABLE,
+    FEE_REVENUE,
+    PENDING,
+    SUSPENSE_INTERNAL,
+    BusinessFact,
+    Posting,
+    receivable,
+)
 from paynode.domain.terms import Terms
 from paynode.domain.wallet import Delta
 from paynode.storage.postgres import Session
@@ -15,6 +23,7 @@ from tests.storage import rows
 
 _TERMS = Terms(fees=FeePlan(fixed=0, basis_points=150))
 _AMOUNT = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_MS = 1_772_366_400_123  # not a whole second: what is sealed has milliseconds
 
 
@@ -33,15 +42,58 @@ async def open_shop(connection: Session) -> Shop:
     return Shop(id=str(merchant["id"]))
 
 
-async def capture(connection: Session, shop: Shop, *, epoch: int = 1) -> str:
-    """A captured payment, in one transaction; its id."""
+async def capture(connection: Session, shop: Shop, *, epoch: int = 1, at: datetime | None = None) -> str:
+    """A captured payment, in one transaction; its id. `at`: when it was posted, if not now."""
     async with connection.transaction():
         payment, operation = await _payment(
             connection, shop, status="captured", state="approved", versions=2, captured=_AMOUNT
         )
         await rows.insert(connection, "evidence", rows.evidence(payment_id=payment, operation_id=operation))
-        await _post(connection, shop, _fact(payment, operation), epoch)
+        await _post(connection, shop, _fact(payment, operation), epoch, at)
     return payment
+
+
+async def refund(connection: Session, shop: Shop, payment: str, *, epoch: int = 1, at: datetime | None = None) -> None:
+    """All of a captured payment, out of what is pending."""
+    money, operation = (
+        Money(amount=_AMOUNT, currency="EUR"),
+        rows.operation(payment_id=payment, merchant_id=shop.id, kind="refund", state="approved", hold_pending=_AMOUNT),
+    )
+    fact = BusinessFact(
+        operation_id=str(operation["id"]),
+        kind="refund",
+        payment_id=payment,
+        reference="re_1",
+        postings=(Posting(type="refund", debit=PENDING, credit=receivable("sim"), money=money),),
+    )
+    async with connection.transaction():
+        await rows.insert(connection, "operations", operation)
+        version = await connection.fetchval(
+            "UPDATE payments SET amount_refunded = amount, version = version + 1 WHERE id = $1 RETURNING version",
+            payment,
+        )
+        await rows.insert(connection, "payment_events", rows.event(payment_id=payment, version=version))
+        await _post(connection, shop, fact, epoch, at)
+
+
+async def credit(connection: Session, shop: Shop, *, epoch: int = 1, at: datetime | None = None) -> None:
+    """A wallet movement, of which its publisher was told that it is applied."""
+    event, money = rows.new_id(at), Money(amount=_AMOUNT, currency="EUR")
+    fact = BusinessFact(
+        operation_id=event,
+        kind="credit",
+        payment_id=None,
+        reference="invoice 7",
+        postings=(Posting(type="credit", debit=SUSPENSE_INTERNAL, credit=AVAILABLE, money=money),),
+    )
+    async with connection.transaction():
+        await connection.execute(
+            """INSERT INTO applied_events (event_id, content_sha256, content, merchant_id, publisher, type, result)
+            VALUES ($1, sha256('x'), '{}', $2, 'billing', 'paynode.wallet.credit.v1', 'applied')""",
+            event,
+            shop.id,
+        )
+        await _post(connection, shop, fact, epoch, at)
 
 
 async def declined(connection: Session, shop: Shop) -> str:
@@ -91,8 +143,8 @@ def _fact(payment: str, operation: str) -> BusinessFact:
     )
 
 
-async def _post(connection: Session, shop: Shop, fact: BusinessFact, epoch: int) -> None:
-    entry_id, at_ms = rows.new_id(), _AT_MS + shop.captures
+async def _post(connection: Session, shop: Shop, fact: BusinessFact, epoch: int, at: datetime | None = None) -> None:
+    entry_id, at_ms = rows.new_id(at), _AT_MS + shop.captures if at is None else _ms(at)
     head, entries = append(shop.head, fact, entry_id=entry_id, merchant_id=shop.id, at_ms=at_ms, epoch=epoch)
     for entry in entries:
         await rows.insert(connection, "ledger_entries", _row(entry))
@@ -102,15 +154,25 @@ async def _post(connection: Session, shop: Shop, fact: BusinessFact, epoch: int)
         operation_id=fact.operation_id,
         payment_id=fact.payment_id,
         merchant_id=shop.id,
+        kind=fact.kind,
         delta=delta.total,
         d_pending=delta.pending,
+        d_available=delta.available,
     )
     await rows.insert(connection, "wallet_adjustments", adjustment)
     await connection.execute(
-        """INSERT INTO wallets VALUES ($1, 'EUR', $2, 0, 0, 0, DEFAULT, 1)
+        """INSERT INTO wallets (merchant_id, currency, pending, available, reserve, held, version, maturing)
+        VALUES ($1, 'EUR', $2::bigint, $3, 0, 0, 1, greatest($2::bigint, 0))
         ON CONFLICT (merchant_id, currency) DO UPDATE
-        SET pending = wallets.pending + excluded.pending, version = wallets.version + 1""",
+        SET pending = wallets.pending + excluded.pending, available = wallets.available + excluded.available,
+            maturing = wallets.maturing + excluded.maturing, version = wallets.version + 1""",
         shop.id,
+        delta.pending,
+        delta.available,
+    )
+    await connection.execute(
+        "UPDATE operations SET is_maturing = true, rest_pending = $2::bigint WHERE id = $1 AND $2::bigint > 0",
+        fact.operation_id,
         delta.pending,
     )
     await connection.execute(
@@ -137,8 +199,12 @@ def _row(entry: Entry) -> rows.Row:
         "amount": entry.posting.money.amount,
         "currency": entry.posting.money.currency,
         "psp_reference": entry.reference,
-        "at": datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=entry.at_ms),
+        "at": _EPOCH + timedelta(milliseconds=entry.at_ms),
         "epoch": entry.epoch,
         "prev_hash": entry.prev_hash,
         "hash": entry.hash,
     }
+
+
+def _ms(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(milliseconds=1)

@@ -565,16 +565,24 @@ DECLARE
 BEGIN
     SELECT * INTO before FROM wallets AS w WHERE w.merchant_id = merchant AND w.currency = currency_ FOR UPDATE;
     IF NOT FOUND THEN RETURN false; END IF;
+    -- What has left the ledger for the archive stays in its openings (0024).
     SELECT
-        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:pending'), 0)
-        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:pending'), 0) AS pending,
-        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:available'), 0)
-        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:available'), 0) AS available,
-        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:reserve'), 0)
-        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:reserve'), 0) AS reserve,
-        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:held'), 0)
-        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:held'), 0) AS held
-    INTO fold FROM ledger_entries WHERE merchant_id = merchant AND currency = currency_;
+        coalesce(sum(l.amount) FILTER (WHERE l.account = 'merchant:pending'), 0) AS pending,
+        coalesce(sum(l.amount) FILTER (WHERE l.account = 'merchant:available'), 0) AS available,
+        coalesce(sum(l.amount) FILTER (WHERE l.account = 'merchant:reserve'), 0) AS reserve,
+        coalesce(sum(l.amount) FILTER (WHERE l.account = 'merchant:held'), 0) AS held
+    INTO fold
+    FROM (
+        SELECT e.credit_account AS account, e.amount FROM ledger_entries AS e
+        WHERE e.merchant_id = merchant AND e.currency = currency_
+        UNION ALL
+        SELECT e.debit_account, -e.amount FROM ledger_entries AS e
+        WHERE e.merchant_id = merchant AND e.currency = currency_
+        UNION ALL
+        SELECT b.account, b.balance FROM ledger_opening_balances AS b
+        WHERE b.merchant_id = merchant AND b.currency = currency_
+            AND b.before = (SELECT max(r.before) FROM ledger_retirements AS r)
+    ) AS l;
     IF (fold.pending, fold.available, fold.reserve, fold.held)
         = (before.pending, before.available, before.reserve, before.held) THEN
         RETURN false;

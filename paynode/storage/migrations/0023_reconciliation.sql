@@ -258,7 +258,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 $$;
 
 -- Has a wallet made what its ledger says (`rebuild_wallet`), which whoever calls this has verified. How much that is is
--- found out there and not told, so that whoever may call this can bring about nothing but what is right. Refused when the
+-- found out there and not told, so that whoever may call this can bring about nothing but what is right. Undone when the
 -- adjustments say another thing than the ledger: then people must say which of them is wrong.
 CREATE FUNCTION correct_wallet(difference uuid) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -269,26 +269,31 @@ BEGIN
     IF found.kind IS DISTINCT FROM 'wallet_differs' OR found.state <> 'open' OR found.proposed_by IS NOT NULL THEN
         RETURN false;
     END IF;
-    -- Locked before ledger and adjustments are read: whoever is writing them has committed by then.
-    PERFORM FROM wallets AS w
-    WHERE w.merchant_id = found.merchant_id AND w.currency = found.currency FOR UPDATE;
-    IF EXISTS (
-        SELECT
-        FROM (
+    BEGIN
+        IF NOT rebuild_wallet(
+            found.merchant_id, found.currency, 'reconciliation', 'the ledger verifies; break ' || difference
+        ) THEN
+            RETURN false;
+        END IF;
+        -- The wallet's row is locked by now: whoever was writing all three has committed.
+        IF NOT EXISTS (
             SELECT
-                coalesce(sum(a.d_pending), 0) AS pending, coalesce(sum(a.d_available), 0) AS available,
-                coalesce(sum(a.d_reserve), 0) AS reserve, coalesce(sum(a.d_held), 0) AS held
-            FROM wallet_adjustments AS a
-            WHERE a.merchant_id = found.merchant_id AND a.currency = found.currency
-        ) AS a
-        LEFT JOIN fold_ledger(found.merchant_id, 0) AS f ON f.currency = found.currency
-        WHERE (a.pending, a.available, a.reserve, a.held)
-            <> (coalesce(f.pending, 0), coalesce(f.available, 0), coalesce(f.reserve, 0), coalesce(f.held, 0))
-    ) OR NOT rebuild_wallet(
-        found.merchant_id, found.currency, 'reconciliation', 'the ledger verifies; break ' || difference
-    ) THEN
+            FROM wallets AS w
+            CROSS JOIN (
+                SELECT
+                    coalesce(sum(a.d_pending), 0) AS pending, coalesce(sum(a.d_available), 0) AS available,
+                    coalesce(sum(a.d_reserve), 0) AS reserve, coalesce(sum(a.d_held), 0) AS held
+                FROM wallet_adjustments AS a
+                WHERE a.merchant_id = found.merchant_id AND a.currency = found.currency
+            ) AS a
+            WHERE w.merchant_id = found.merchant_id AND w.currency = found.currency
+                AND (w.pending, w.available, w.reserve, w.held) = (a.pending, a.available, a.reserve, a.held)
+        ) THEN
+            RAISE EXCEPTION 'the adjustments say otherwise' USING ERRCODE = 'PN002';
+        END IF;
+    EXCEPTION WHEN SQLSTATE 'PN002' THEN
         RETURN false;
-    END IF;
+    END;
     UPDATE reconciliation_breaks AS b
     SET state = 'repaired', resolved_at = clock_timestamp(), repairs = b.repairs + 1,
         repair = jsonb_build_object('by', 'rebuild_wallet')
