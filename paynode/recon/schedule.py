@@ -80,13 +80,13 @@ class Schedule:
         async with anyio.create_task_group() as work:
             work.start_soon(self._rounds, "wallets", Area.WALLETS, rules.wallets_s, self.look_at_wallets, stop)
             work.start_soon(self._rounds, "payments", Area.PAYMENTS, rules.payments_s, self.look_at_payments, stop)
-            # Looked for more often than it is due, because the process that did it last may be gone.
+            # Looked for more often than it is due: the process that did it last may be gone, or the PSP was away.
             full_s = min(rules.full_every_s, rules.payments_s)
             work.start_soon(self._rounds, "full", Area.WALLETS, full_s, self.look_at_all, stop)
+            report_s = min(rules.settlement_s, rules.payments_s)
             for psp in self._reports:
-                look = partial(self.look_at_report, psp)
-                name = f"settlement-{psp}"
-                work.start_soon(self._rounds, name, Area.SETTLEMENT, rules.settlement_s, look, stop)
+                look = partial(self.look_at_report_when_due, psp)
+                work.start_soon(self._rounds, f"settlement-{psp}", Area.SETTLEMENT, report_s, look, stop)
 
     async def look_at_wallets(self) -> None:
         """All wallets, from where they last agreed."""
@@ -103,6 +103,12 @@ class Schedule:
         if past is None or past.age_s >= self._rules.full_every_s:
             await self._payments.run_once(self._of_age(0), is_full=True)
             await self._wallets.run_once(is_full=True)
+
+    async def look_at_report_when_due(self, psp: str) -> None:
+        """A PSP's report, unless it was looked at just now."""
+        past = await self._history.past(Area.SETTLEMENT, psp, is_full=False)
+        if past is None or past.age_s >= self._rules.settlement_s:
+            await self.look_at_report(psp)
 
     async def look_at_report(self, psp: str) -> None:
         """What a PSP has reported since the last look, and a little before."""

@@ -88,7 +88,7 @@ def bench(reading: Pool, writing: Pool) -> Bench:
         ScheduleRules(
             wallets_s=0.01,
             payments_s=0.01,
-            settlement_s=0.01,
+            settlement_s=60,
             full_every_s=3600,
             payments_after_s=900,
             overlap_s=600,
@@ -124,6 +124,15 @@ async def test_a_report_is_read_from_where_it_was_read_with_an_overlap(bench: Be
     assert second[1] > first[1]
 
 
+async def test_a_report_that_was_read_just_now_is_not_read_again(bench: Bench, owner: Session) -> None:
+    await bench.schedule.look_at_report_when_due("sim")
+    await bench.schedule.look_at_report_when_due("sim")
+    assert len(bench.psp.windows) == 1
+    await owner.execute("UPDATE reconciliation_runs SET ended_at = ended_at - interval '1 hour'")
+    await bench.schedule.look_at_report_when_due("sim")
+    assert len(bench.psp.windows) == 2
+
+
 async def test_what_was_read_by_hand_is_no_place_to_go_on_from(bench: Bench, owner: Session) -> None:
     await bench.schedule.look_at_report("sim")
     await owner.execute("UPDATE reconciliation_runs SET is_full = true")
@@ -135,6 +144,7 @@ async def test_what_was_read_by_hand_is_no_place_to_go_on_from(bench: Bench, own
 
 async def test_a_psp_that_is_away_is_told_and_loses_nothing(bench: Bench, owner: Session) -> None:
     await bench.schedule.look_at_report("sim")
+    await owner.execute("UPDATE reconciliation_runs SET ended_at = ended_at - interval '1 hour'")
     bench.psp.is_away = True
     stop = Stop()
     async with anyio.create_task_group() as work:
