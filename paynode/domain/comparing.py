@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from paynode.domain.money import AMOUNT_MAX
 from paynode.domain.payment import OperationKind, OperationState
 from paynode.domain.psp import SettlementKind, SettlementLine
 from paynode.domain.reconciling import BreakKind, Difference
+
+# Characters; the last millisecond of the year 9999.
+_REFERENCE_MAX: Final = 500
+_AT_MS_MAX: Final = 253_402_300_799_999
+_CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 
 # What a line of each kind can be about. A line may name the authorization whose captures it pays out.
 _ABOUT: Final = {
@@ -235,6 +242,13 @@ def changed(kept: KeptLine, amount: int, currency: str) -> Difference:
         at_ms=line.at_ms,
         evidence={"line": line.kind, "first_amount": amount, "first_currency": currency},
     )
+
+
+def is_readable(line: SettlementLine) -> bool:
+    """Whether a line can be kept and posted: whatever a PSP writes, it stops at most its own report."""
+    is_text = 0 < len(line.reference) <= _REFERENCE_MAX and line.reference.isprintable()
+    is_money = 0 <= line.amount <= AMOUNT_MAX and _CURRENCY.fullmatch(line.currency) is not None
+    return is_text and is_money and 0 <= line.at_ms <= _AT_MS_MAX
 
 
 def digested(line: SettlementLine) -> bytes:

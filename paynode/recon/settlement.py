@@ -16,6 +16,7 @@ from paynode.domain.comparing import (
     accounts,
     digested,
     examine,
+    is_readable,
     missing_in_report,
 )
 from paynode.domain.errors import Unavailable
@@ -97,8 +98,8 @@ class SettlementReconciliation:
         async for line in self._report.settlement(_instant(window.since_ms), _instant(window.until_ms)):
             digest.update(digested(line))
             count += 1
-            if line.amount < 0:
-                raise Unavailable("a line of the report has an amount below zero")
+            if not is_readable(line):
+                raise Unavailable(f"line {count} of the report cannot be read")
             if line.amount == 0:
                 continue  # it moved nothing
             kept = KeptLine(id=line_id(self._psp, line.kind, line.reference), psp=self._psp, line=line)

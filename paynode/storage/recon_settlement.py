@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -20,6 +20,7 @@ from paynode.storage.queries import load
 
 _SQL: Final = load("recon_settlement")
 
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _BEFORE_ALL: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -146,11 +147,8 @@ def _line(row: asyncpg.Record) -> SettlementLine:
 
 
 def _uuid(text: str | None) -> str | None:
-    """Our references are operations' ids; what else stands there is nobody's."""
-    try:
-        return None if text is None else str(uuid.UUID(text))
-    except ValueError:
-        return None
+    """Our references are operations' ids, as we write them; what else stands there is nobody's."""
+    return text if text is not None and _UUID.fullmatch(text) else None
 
 
 def _instant(ms: int) -> datetime:

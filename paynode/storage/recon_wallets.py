@@ -109,6 +109,7 @@ def _mark(look: MerchantLook, wallet: WalletLook) -> dict[str, object]:
         "merchant_id": look.merchant_id,
         "currency": wallet.currency,
         "seq": look.head.seq,
+        "base_seq": 0 if look.is_whole else look.mark.seq,
         "hash": look.head.hash.hex(),
         "pending": wallet.ledger.pending,
         "available": wallet.ledger.available,

@@ -18,7 +18,7 @@ from paynode.domain.road import events_stream
 from paynode.recon.settlement import SettlementReconciliation, SettlementRules
 from paynode.storage.postgres import Pool, Session
 from paynode.storage.recon_settlement import PgLineKeeping, PgReports
-from tests.recon.hands import breaks, outbox, runs
+from tests.recon.hands import breaks, outbox, runs, tamper
 from tests.recon.test_settlement import Scripted
 from tests.storage import rows, world
 from tests.support.verbs import Said, paynode
@@ -128,6 +128,21 @@ async def test_two_people_leave_a_difference_as_it_is(
     await _look(settlement)
     states = {one["kind"]: one["state"] for one in await breaks(owner)}
     assert states == {"unexplained": "open", "amount_differs": "dismissed"}
+
+
+async def test_what_was_proposed_is_void_when_another_difference_is_seen(
+    settings: Settings, owner: Session, settlement: SettlementReconciliation, found: dict[str, str]
+) -> None:
+    difference = found["amount_differs"]
+    posting = "loss,psp:sim:receivable,100"
+    assert (await _say(settings, "propose", difference, "--adjust", posting, *_NOTE, "--as", "alice")).code == 0
+    await _look(settlement)
+    assert [one["proposed_by"] for one in await breaks(owner) if one["kind"] == "amount_differs"] == ["alice"]
+    await tamper(owner, "UPDATE ledger_entries SET amount = 950 WHERE type = 'capture'")
+    await _look(settlement)
+    refused = await _say(settings, "approve", difference, "--as", "bob")
+    assert (refused.code, await outbox(owner, "books.adjustment")) == (1, [])
+    assert "nobody has proposed anything" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import pytest
 
+from paynode.domain.errors import Unavailable
 from paynode.domain.ids import HOUSE, MERCHANT, public
 from paynode.domain.partition import partition_of
 from paynode.domain.psp import SettlementKind, SettlementLine
@@ -343,3 +344,38 @@ async def test_a_line_told_twice_is_one_line(
     psp.lines = [_line(operation), _line(operation, amount=5)]
     await _run(settlement)
     assert await kinds(owner) == [("report_changed", -995, "open")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"amount": -1},
+        {"amount": 10**13},
+        {"currency": "eur"},
+        {"currency": "EUR\n"},
+        {"at_ms": 2**62},
+        {"at_ms": -1},
+        {"reference": ""},
+        {"reference": "ch\x001"},
+        {"reference": "c" * 501},
+    ],
+)
+async def test_a_line_that_cannot_be_read_stops_its_report_and_nothing_else(
+    owner: Session, settlement: SettlementReconciliation, psp: Scripted, shop: Shop, change: dict[str, object]
+) -> None:
+    psp.lines = [_line(await _captured(owner, shop), **change)]
+    with pytest.raises(Unavailable):
+        await _run(settlement)
+    assert await run_rows(owner) == [], "it has not ended"
+    assert await outbox(owner) == []
+
+
+async def test_a_reference_that_is_written_otherwise_is_found_by_the_psp_s(
+    owner: Session, settlement: SettlementReconciliation, psp: Scripted, shop: Shop
+) -> None:
+    operation = await _captured(owner, shop)
+    await owner.execute("UPDATE operations SET psp_reference = 'ch_1'")
+    psp.lines = [_line(operation.upper())]
+    assert (await _run(settlement)).tally.differing == 0
+    [message] = await outbox(owner, "settlement.line")
+    assert message["body"]["operation_id"] == operation

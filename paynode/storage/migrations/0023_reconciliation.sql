@@ -181,6 +181,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SET
         last_run = excluded.last_run, last_seen_at = clock_timestamp(), expected = excluded.expected,
         found = excluded.found, size = excluded.size, evidence = excluded.evidence,
+        -- What was proposed was proposed about what was seen then.
+        proposed_by = CASE WHEN b.approved_by IS NOT NULL OR b.drift = excluded.found - excluded.expected
+            THEN b.proposed_by END,
         state = CASE
             -- What was sent has not arrived yet.
             WHEN b.approved_by IS NOT NULL
@@ -233,7 +236,8 @@ BEGIN
     END IF;
 END $$;
 
--- Where looking goes on: for merchants of whom every wallet agreed. All wallets of a merchant are given.
+-- Where looking goes on: for merchants of whom every wallet agreed. All wallets of a merchant are given, with the seq from
+-- which was looked (0: from the beginning); a mark that was forgotten meanwhile is not gone on from.
 CREATE FUNCTION advance_watermarks(marks jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     INSERT INTO reconciliation_watermarks AS w (
@@ -241,8 +245,11 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     )
     SELECT m.merchant_id, m.currency, m.seq, decode(m.hash, 'hex'), m.pending, m.available, m.reserve, m.held
     FROM jsonb_to_recordset(marks) AS m (
-        merchant_id uuid, currency text, seq bigint, hash text, pending bigint, available bigint, reserve bigint,
-        held bigint
+        merchant_id uuid, currency text, seq bigint, base_seq bigint, hash text, pending bigint, available bigint,
+        reserve bigint, held bigint
+    )
+    WHERE m.base_seq = 0 OR EXISTS (
+        SELECT FROM reconciliation_watermarks AS k WHERE k.merchant_id = m.merchant_id AND k.seq = m.base_seq
     )
     ORDER BY m.merchant_id, m.currency
     ON CONFLICT (merchant_id, currency) DO UPDATE
@@ -378,16 +385,13 @@ CREATE FUNCTION is_unreported(entry ledger_entries, psp text) RETURNS boolean LA
     AND 'psp:' || psp || ':receivable' IN (entry.debit_account, entry.credit_account)
     AND NOT EXISTS (
         SELECT FROM settlement_lines AS l
-        WHERE l.our_reference = entry.operation_id::text AND l.psp = is_unreported.psp
-            AND CASE
-                WHEN entry.type LIKE '%reversal' THEN l.kind = 'reversal'
-                ELSE l.kind IN ('charge', 'refund') AND l.reference = entry.psp_reference
-            END
+        WHERE l.reference = entry.psp_reference AND l.psp = is_unreported.psp AND l.kind IN ('charge', 'refund')
+            AND entry.type NOT LIKE '%reversal'
     )
     AND NOT EXISTS (
         SELECT FROM settlement_lines AS l
-        WHERE l.reference = entry.psp_reference AND l.psp = is_unreported.psp AND l.our_reference IS NULL
-            AND l.kind IN ('charge', 'refund') AND entry.type NOT LIKE '%reversal'
+        WHERE l.our_reference = entry.operation_id::text AND l.psp = is_unreported.psp AND l.kind = 'reversal'
+            AND entry.type LIKE '%reversal'
     )
     AND NOT EXISTS (
         SELECT FROM operations AS o
@@ -440,6 +444,7 @@ BEGIN
     IF found.id IS NULL THEN RETURN 'not_found'; END IF;
     IF found.state <> 'open' THEN RETURN 'not_open'; END IF;
     IF found.proposed_by IS NULL THEN RETURN 'nothing_proposed'; END IF;
+    IF (found.repair ->> 'amount')::bigint > found.size THEN RETURN 'amount_refused'; END IF;
     IF lower(found.proposed_by) = lower(actor) THEN RETURN 'same_person'; END IF;
     is_adjustment := found.repair ? 'debit';
     UPDATE reconciliation_breaks AS b
