@@ -24,7 +24,6 @@ _VERBS = {
     "psp-sim": "paynode.cli.psp_sim:psp_sim",
     "publish": "paynode.cli.publish:publish",
     "publishers": "paynode.cli.publishers:publishers",
-    "retire": "paynode.cli.retiring:retire",
     "scheduler": "paynode.cli.processes:scheduler",
     "serve": "paynode.cli.processes:serve",
     "shop": "paynode.cli.shop:shop",
