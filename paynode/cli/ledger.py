@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from paynode.app import auditing
 from paynode.cli.answering import LAW_BROKEN, load_settings, output_option, print_json, print_table, run
+from paynode.cli.retiring import retire
 from paynode.domain import ids
 from paynode.sections import SettingRefused
 
@@ -263,3 +264,6 @@ def _print_report(report: auditing.Report) -> None:
         click.echo("the ledger is sound")
     else:
         click.echo(f"broken: the ledgers of {report.broken} merchants, {len(report.anchor_faults)} files of anchors")
+
+
+ledger.add_command(retire)

@@ -1,4 +1,4 @@
-"""`paynode retire`."""
+"""`paynode ledger retire`."""
 
 from __future__ import annotations
 

@@ -232,7 +232,11 @@ def _amounts(payment: Payment, facts: _Facts) -> tuple[Amounts, str | None]:
     if captured + capturing > authorized:
         capturing, breach = max(authorized - captured, 0), "captured_too_much"
     if captured > authorized:
-        return Amounts(authorized=authorized, captured=authorized), "captured_too_much"
+        # Shown as far as a legal state goes.
+        refunded = min(refunded, authorized)
+        refunding = min(refunding, authorized - refunded)
+        too_much = Amounts(authorized=authorized, captured=authorized, refunding=refunding, refunded=refunded)
+        return too_much, "captured_too_much"
     if captured + capturing + voiding + voided > authorized:
         breach = breach or "captured_and_voided"
         voided = min(voided, authorized - captured - capturing)

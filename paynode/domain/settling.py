@@ -28,6 +28,7 @@ from paynode.domain.psp import Outcome, SettlementKind
 from paynode.domain.report import ReportLine
 
 _CHARGING: Final = (OperationKind.SALE, OperationKind.CAPTURE)
+_REVERSIBLE: Final = (*_CHARGING, OperationKind.REFUND)
 
 
 def settle(
@@ -64,7 +65,8 @@ def _is_news(payment: Payment, operation: Operation, line: ReportLine) -> bool:
         case SettlementKind.REFUND:
             return operation.kind is OperationKind.REFUND and _is_new_success(payment, operation, line)
         case SettlementKind.REVERSAL:
-            return operation.state is OperationState.APPROVED and operation.kind in (*_CHARGING, OperationKind.REFUND)
+            # What was taken back had been given, whether or not anybody has said so before.
+            return operation.state is not OperationState.REVERSED and operation.kind in _REVERSIBLE
         case SettlementKind.FEE:
             return False
 
@@ -72,7 +74,8 @@ def _is_news(payment: Payment, operation: Operation, line: ReportLine) -> bool:
 def _is_new_success(payment: Payment, operation: Operation, line: ReportLine) -> bool:
     """Also a second one beside that which is booked: the charge that nobody asked for is given back."""
     return all(
-        fact.reference != line.reference or fact.outcome not in (Outcome.APPROVED, Outcome.REVERSED)
+        (fact.reference, fact.amount, fact.currency) != (line.reference, line.money.amount, line.money.currency)
+        or fact.outcome not in (Outcome.APPROVED, Outcome.REVERSED)
         for fact in payment.facts_of(operation)
     )
 
@@ -86,7 +89,7 @@ def _fact(payment: Payment, operation: Operation, line: ReportLine) -> Fact:
         outcome=Outcome.REVERSED if is_reversal else Outcome.APPROVED,
         source=Source.REPORT,
         # A reversal has a name of its own in a report; what is taken back is what was booked.
-        reference=operation.reference if is_reversal else line.reference,
+        reference=operation.reference or line.reference if is_reversal else line.reference,
         amount=line.money.amount,
         currency=line.money.currency,
         psp_at_ms=line.at_ms,

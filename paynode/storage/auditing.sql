@@ -1,10 +1,12 @@
 -- name: list_ends
--- Where each merchant's entries begin and end. They begin at the first; a ledger whose old entries were taken away would
--- say here what the oldest one that is left follows.
+-- Where each merchant's entries begin and end. They begin at the first; where old months have left the ledger, at what the
+-- oldest one that is left follows.
 SELECT
-    h.merchant_id::text AS merchant_id, 0::bigint AS opening_seq, decode(repeat('00', 32), 'hex') AS opening_hash,
-    h.seq, h.hash
+    h.merchant_id::text AS merchant_id, coalesce(o.seq, 0::bigint) AS opening_seq,
+    coalesce(o.hash, decode(repeat('00', 32), 'hex')) AS opening_hash, h.seq, h.hash
 FROM ledger_heads AS h
+LEFT JOIN ledger_openings AS o
+    ON o.merchant_id = h.merchant_id AND o.before = (SELECT max(r.before) FROM ledger_retirements AS r)
 WHERE $1::uuid IS NULL OR h.merchant_id = $1
 ORDER BY h.merchant_id;
 
@@ -37,9 +39,12 @@ WITH bounds AS (
 
 SELECT
     b.merchant_id::text AS merchant_id, b.opening AS opening_seq,
-    coalesce(o.hash, decode(repeat('00', 32), 'hex')) AS opening_hash, b.closing AS seq, c.hash
+    coalesce(o.hash, r.hash, decode(repeat('00', 32), 'hex')) AS opening_hash, b.closing AS seq, c.hash
 FROM bounds AS b
 LEFT JOIN ledger_entries AS o ON o.merchant_id = b.merchant_id AND o.seq = b.opening
+LEFT JOIN ledger_openings AS r
+    ON r.merchant_id = b.merchant_id AND r.seq = b.opening
+    AND r.before = (SELECT max(t.before) FROM ledger_retirements AS t)
 INNER JOIN ledger_entries AS c ON c.merchant_id = b.merchant_id AND c.seq = b.closing
 ORDER BY b.merchant_id;
 
@@ -66,7 +71,8 @@ INNER JOIN ledger_entries AS e ON e.merchant_id = b.merchant_id AND e.seq > b.op
 ORDER BY b.merchant_id, e.seq;
 
 -- name: list_balances
--- Each posting twice, on its two sides: what all accounts have been debited is what all have been credited.
+-- Each posting twice, on its two sides: what all accounts have been debited is what all have been credited. Of what has left
+-- the ledger only the difference is known.
 SELECT account, currency, sum(debit)::text AS debits, sum(credit)::text AS credits
 FROM (
     SELECT debit_account AS account, currency, amount AS debit, 0 AS credit
@@ -76,6 +82,10 @@ FROM (
     SELECT credit_account, currency, 0, amount
     FROM ledger_entries
     WHERE $1::uuid IS NULL OR merchant_id = $1
+    UNION ALL
+    SELECT account, currency, greatest(-balance, 0), greatest(balance, 0)
+    FROM ledger_opening_balances
+    WHERE before = (SELECT max(before) FROM ledger_retirements) AND ($1::uuid IS NULL OR merchant_id = $1)
 ) AS sides
 GROUP BY account, currency
 ORDER BY currency, account;

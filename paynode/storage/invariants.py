@@ -11,7 +11,8 @@ from inspect import getdoc
 from typing import Final, TypeAlias
 
 from paynode.domain import ids
-from paynode.domain.ledger import GENESIS, canonical, seal
+from paynode.domain.ledger import GENESIS
+from paynode.domain.verifying import Row
 from paynode.storage.postgres import Connection, translated
 from paynode.storage.queries import load
 
@@ -132,19 +133,18 @@ async def chains_verify(look: Look) -> Breaches:
     openings = {row["merchant_id"]: row["hash"] for row in rows}
     total, examples = 0, list[Breach]()
     merchant, before = "", GENESIS
-    async for row in look.connection.cursor(_QUERIES["read_ledger"], prefetch=_PAGE):
-        entry = dict(row)
-        prev_hash, stored, is_whole_ms = entry.pop("prev_hash"), entry.pop("hash"), entry.pop("is_whole_ms")
-        if entry["merchant_id"] != merchant:
-            merchant, before = entry["merchant_id"], openings.get(entry["merchant_id"], GENESIS)
-        is_intact = is_whole_ms and seal(prev_hash, canonical(**entry)) == stored
-        if prev_hash != before or not is_intact:
+    async for record in look.connection.cursor(_QUERIES["read_ledger"], prefetch=_PAGE):
+        row = Row(**record)
+        if row.merchant_id != merchant:
+            merchant, before = row.merchant_id, openings.get(row.merchant_id, GENESIS)
+        is_intact = row.is_intact
+        if row.prev_hash != before or not is_intact:
             total += 1
             why = "another content" if not is_intact else "another entry before it"
             if total <= EXAMPLES_MAX:
                 of = ids.public(ids.MERCHANT, merchant)
-                examples.append(Breach(id=of, what=f"seq {entry['seq']}", expected="as it was sealed", found=why))
-        before = stored
+                examples.append(Breach(id=of, what=f"seq {row.seq}", expected="as it was sealed", found=why))
+        before = row.hash
     return Breaches(total=total, examples=tuple(examples))
 
 

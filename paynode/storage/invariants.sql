@@ -323,6 +323,6 @@ SELECT
     id::text AS entry_id, line, merchant_id::text AS merchant_id, seq, coalesce(payment_id::text, '') AS payment_id,
     operation_id::text AS operation_id, type, debit_account AS debit, credit_account AS credit, amount, currency,
     (extract(EPOCH FROM at) * 1000)::bigint AS at_ms, coalesce(psp_reference, '') AS reference,
-    at = date_trunc('milliseconds', at) AS is_whole_ms, prev_hash, hash
+    at = date_trunc('milliseconds', at) AS is_whole_ms, epoch, prev_hash, hash
 FROM ledger_entries AS e
 ORDER BY e.merchant_id, e.seq;

@@ -15,7 +15,7 @@ from paynode.domain.report import ReportLine, line_id
 from paynode.domain.requesting import RequestKind
 from paynode.domain.settling import settle
 from paynode.domain.terms import Availability, Terms
-from tests.domain.making import History, around, payment
+from tests.domain.making import History, around, charge, payment
 
 CHARGE, REFUND, REVERSAL, FEE = SettlementKind
 BY_SETTLEMENT: Final = Terms(fees=FeePlan(fixed=0, basis_points=150), availability=Availability.SETTLEMENT)
@@ -103,6 +103,21 @@ def test_a_missed_reversal_is_booked_by_the_name_of_what_it_takes_back() -> None
     assert lines(effects)[-1] == ("settlement", OWED, "bank", 1000)
     assert history.payment.charge.state is OperationState.REVERSED
     assert history.payment.status is Status.FAILED
+
+
+def test_of_what_was_taken_back_it_is_known_that_it_was_given() -> None:
+    history = History()
+    effects = told(history, line(REVERSAL, history.payment))
+    assert [one[0] for one in lines(effects)] == ["capture", "fee", "reversal", "reversal", "settlement"]
+    assert history.payment.charge.state is OperationState.REVERSED
+    assert lines(told(history, line(CHARGE, history.payment))) == [("settlement", "bank", OWED, 1000)]
+
+
+def test_what_was_asked_for_is_booked_though_another_amount_was_claimed_before() -> None:
+    history = History().tell(charge("ch_1", amount=990))
+    effects = told(history, line(CHARGE, history.payment))
+    assert [one[0] for one in lines(effects)] == ["capture", "fee", "settlement"]
+    assert history.payment.review_reason == "amount_mismatch"
 
 
 def test_a_refund_that_did_not_arrive_comes_back_to_the_bank() -> None:

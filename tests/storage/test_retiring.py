@@ -296,7 +296,18 @@ async def test_the_verb_says_what_left_and_leaves_an_audit_row(
 ) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_text("{}")
-    arguments = ["retire", "--manifest", str(manifest), "--note", "kept elsewhere", "--as", "ada", "--output", "json"]
+    arguments = [
+        "ledger",
+        "retire",
+        "--manifest",
+        str(manifest),
+        "--note",
+        "kept elsewhere",
+        "--as",
+        "ada",
+        "--output",
+        "json",
+    ]
     said = await paynode(settings, *arguments, "--before", "2025-02")
     assert (said.code, said.err) == (0, "")
     assert (said.json["partitions"], said.json["entries"]) == (["ledger_entries_2025_01"], 8)
