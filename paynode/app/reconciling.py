@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from paynode.app.parts import new_id, now_ms
 from paynode.app.psps import PspAdapter, adapters_of
 from paynode.config import Settings
+from paynode.domain.errors import Unavailable
+from paynode.domain.psp import SettlementLine
 from paynode.domain.reconciling import Area, RunReport, Window
 from paynode.observability.reconciling import ReconciliationLog
+from paynode.psp.errors import Unavailable as PspUnavailable
 from paynode.recon.laws import BreakCensus, LawWatch
 from paynode.recon.payments import PaymentReconciliation
 from paynode.recon.register import RunObserver, Runs
@@ -90,6 +94,21 @@ def break_census_of(settings: Settings, reading: Pool, observer: ReconciliationL
 
 
 @dataclass(frozen=True, slots=True)
+class PspReport:
+    """A PSP's report as reconciliation knows it: a PSP that is away is, like a server, met again later."""
+
+    adapter: PspAdapter
+
+    async def settlement(self, since: datetime, until: datetime) -> AsyncIterator[SettlementLine]:
+        """The lines, as the adapter tells them. Raises: Unavailable."""
+        try:
+            async for line in self.adapter.settlement(since, until):
+                yield line
+        except PspUnavailable as error:
+            raise Unavailable(f"the report of {self.adapter.name}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
 class _Parts:
     """What reconciliation is made of."""
 
@@ -122,7 +141,7 @@ class _Parts:
         """A PSP's report against the books."""
         return SettlementReconciliation(
             psp,
-            adapter,
+            PspReport(adapter),
             PgReports(self.reading, page_size=self._page_size),
             PgLineKeeping(self.database),
             self._runs,

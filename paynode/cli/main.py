@@ -25,7 +25,6 @@ _VERBS = {
     "publish": "paynode.cli.publish:publish",
     "publishers": "paynode.cli.publishers:publishers",
     "reconcile": "paynode.cli.reconcile:reconcile",
-    "retire": "paynode.cli.retiring:retire",
     "scheduler": "paynode.cli.processes:scheduler",
     "serve": "paynode.cli.processes:serve",
     "shop": "paynode.cli.shop:shop",

@@ -21,6 +21,7 @@ from paynode.storage.recon_settlement import PgLineKeeping, PgReports
 from tests.recon.hands import breaks, outbox, runs, tamper
 from tests.recon.test_settlement import Scripted
 from tests.storage import rows, world
+from tests.support.installation import free_ports
 from tests.support.verbs import Said, paynode
 
 _NOTE = ("--note", "the PSP's statement of March")
@@ -223,3 +224,12 @@ async def test_an_operator_looks_by_hand(settings: Settings, owner: Session) -> 
     ):
         assert (await _say(settings, "run", *wrong)).code == 2
     assert (await _say(settings, "run", "settlement", "--psp", "nobody")).code == 1
+
+
+async def test_a_psp_that_is_away_is_tried_again_later(settings: Settings, owner: Session) -> None:
+    port = free_ports(1)[0]
+    away = {"PAYNODE_PSP__SIM__URL": f"http://127.0.0.1:{port}"}
+    said = await paynode(settings, "reconcile", "run", "settlement", "--psp", "sim", environment=away)
+    assert said.code == 75, said.err
+    assert "connect_failed" in said.err
+    assert await owner.fetchval("SELECT count(*) FROM reconciliation_runs WHERE ended_at IS NOT NULL") == 0
