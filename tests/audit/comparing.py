@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from tests.audit.auditor import Auditor
 from tests.audit.core import BUCKETS, Core
 from tests.audit.histories import history
-from tests.audit.steps import Ask, History, Join, Say, Step
+from tests.audit.treasury import HOUSE
+from tests.audit.steps import Ask, History, Join, Say, Settle, Step
 
 _WALLET = frozenset(f"merchant:{bucket}" for bucket in BUCKETS)
 
@@ -53,7 +54,7 @@ def compare(steps: History, met: Counter[str] | None = None) -> Difference | Non
 def _first_difference(steps: History, auditor: Auditor, core: Core) -> Difference | None:
     for at, step in enumerate(steps, start=1):
         replies = auditor.hear(step), core.hear(step)
-        core.met[replies[1] or "done"] += 1
+        core.met[replies[1] or f"done: {type(step).__name__}"] += 1
         if replies[0] != replies[1]:
             return Difference(at, "reply", *replies)
         for what, expected, found in _looked_at(auditor, core, step):
@@ -65,12 +66,17 @@ def _first_difference(steps: History, auditor: Auditor, core: Core) -> Differenc
 def _looked_at(auditor: Auditor, core: Core, step: Step) -> Iterator[tuple[str, object, object]]:
     """What is looked at after a step: what it is, what the auditor says, what the core says."""
     yield "laws", [], core.broken
-    yield "accounts", auditor.accounts, core.accounts
+    accounts = auditor.sums.accounts
+    yield "accounts", accounts, core.accounts
     yield "trial balance", 0, sum(core.accounts.values())
-    of_wallets = {key: amount for key, amount in auditor.accounts.items() if key[2] in _WALLET}
+    of_wallets = {key: amount for key, amount in accounts.items() if key[2] in _WALLET}
     yield "wallets", of_wallets, core.wallets
-    if isinstance(step, Ask | Say):
-        yield from _payment(auditor, core, step.payment if isinstance(step, Ask) else step.operation)
+    yield "maturing", auditor.all_maturing(), core.maturing
+    match step:
+        case Ask():
+            yield from _payment(auditor, core, step.payment)
+        case Say() | Settle():
+            yield from _payment(auditor, core, step.operation or "")
 
 
 def _payment(auditor: Auditor, core: Core, operation: str) -> Iterator[tuple[str, object, object]]:
@@ -111,5 +117,5 @@ def shrunk(told: History, difference: Difference) -> tuple[list[Step], Differenc
 
 def _is_whole(steps: History) -> bool:
     """Whether every merchant is there of whom they speak."""
-    joined = {step.merchant for step in steps if isinstance(step, Join)}
+    joined = {HOUSE} | {step.merchant for step in steps if isinstance(step, Join)}
     return all(getattr(step, "merchant", None) in {None, *joined} for step in steps)

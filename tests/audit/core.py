@@ -6,24 +6,56 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Final
 
-from paynode.domain.booking import Effects, MerchantBooks, Surroundings, answer, book
+from paynode.domain.booking import Effects, MerchantBooks, Surroundings, answer, book, mature
+from paynode.domain.correcting import adjust, correct
 from paynode.domain.deciding import Policy
 from paynode.domain.ledger import Entry
+from paynode.domain.maturing import Due, MaturityKind
+from paynode.domain.mending import BooksAdjustment, WalletCorrection
 from paynode.domain.money import FeePlan, Money
-from paynode.domain.moving import move
+from paynode.domain.moving import end_payout, move, pay_out
 from paynode.domain.payment import Fact, Method, Operation, OperationKind, Payment, Source, Status
-from paynode.domain.psp import Outcome
-from paynode.domain.publishing import OutsideEvent, OutsideType, WalletMovement
+from paynode.domain.postings import Posting
+from paynode.domain.psp import Outcome, SettlementKind
+from paynode.domain.publishing import OutsideData, OutsideEvent, OutsideType, PayoutEnd, PayoutOrder, WalletMovement
+from paynode.domain.report import ReportLine, line_id
 from paynode.domain.requesting import Request, RequestKind
+from paynode.domain.settling import settle
+from paynode.domain.terms import DAY_MS, Availability, Terms
+from paynode.domain.wallet import Delta
+from tests.audit import steps
 from tests.audit.dossier import DOUBTS_MAX
-from tests.audit.steps import Accept, Accounts, Ask, Join, Move, Say, Step
+from tests.audit.steps import (
+    Accept,
+    Accounts,
+    Adjust,
+    Announce,
+    Ask,
+    Come,
+    EndPayout,
+    Join,
+    Mend,
+    Move,
+    PayOut,
+    Say,
+    Settle,
+    Step,
+    Wait,
+)
+from tests.audit.treasury import HOUSE
 
 _BEGIN_MS: Final = 1_700_000_000_000
 _BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _POLICY: Final = Policy(
     inquiry_ladder_ms=(5_000,) * DOUBTS_MAX, not_sent_tries_max=3, not_sent_retry_ms=1_000, not_sent_retry_max_ms=3_000
 )
-_MOVES: Final = {"credit": OutsideType.WALLET_CREDIT, "debit": OutsideType.WALLET_DEBIT}
+_MOVES: Final = {
+    "credit": OutsideType.WALLET_CREDIT,
+    "debit": OutsideType.WALLET_DEBIT,
+    "write_off": OutsideType.WALLET_WRITE_OFF,
+}
+_ENDS: Final = {"paid": OutsideType.PAYOUT_PAID, "failed": OutsideType.PAYOUT_FAILED}
+_COMING: Final = {"available": MaturityKind.AVAILABLE, "reserve": MaturityKind.RESERVE}
 BUCKETS: Final = ("pending", "available", "reserve", "held")
 
 
@@ -33,11 +65,15 @@ class Core:
     def __init__(self) -> None:
         self.accounts: Accounts = {}
         self.wallets: Accounts = {}  # the buckets of the wallets' rows
+        self.maturing: Accounts = {}
         self.broken: list[str] = []  # laws that its rows broke
         self.met = Counter[str]()  # types of postings, and replies
-        self.books: dict[str, MerchantBooks] = {}
+        self.books = {HOUSE: MerchantBooks(merchant_id="00000000-0000-7000-8000-000000000000")}
+        self.terms: dict[str, Terms] = {}
+        self.now_ms = _BEGIN_MS
         self.payments: dict[str, Payment] = {}
         self._places: dict[str, tuple[str, str]] = {}  # payment and id of each operation, by its name
+        self._names: dict[str, str] = {}  # and back
         self._claimed: set[str] = set()
         self._keys: set[tuple[str, str, int]] = set()
         self._ids: dict[str, str] = {}
@@ -47,16 +83,48 @@ class Core:
         """What a step changes. Returns why it is refused; None when it is not."""
         match step:
             case Join():
-                plan = FeePlan(fixed=step.terms.fixed, basis_points=step.terms.fee)
-                self.books[step.merchant] = MerchantBooks(merchant_id=self._id(step.merchant), fees=plan)
+                self.books[step.merchant] = MerchantBooks(merchant_id=self._id(step.merchant))
+                self.terms[step.merchant] = _terms(step.terms)
+            case Announce():
+                self.terms[step.merchant] = _terms(step.terms)
             case Accept():
                 self._accept(step)
-            case Ask():
-                return self._ask(step)
             case Say():
                 self._say(step)
-            case Move():
-                return self._move(step)
+            case Wait():
+                self.now_ms += step.days * DAY_MS
+                self._sweep()
+            case Come():
+                self._mature(step.operation, _COMING[step.what])
+            case _:
+                return self._hear_once(step)
+        return None
+
+    def _hear_once(self, step: Ask | Move | PayOut | EndPayout | Settle | Adjust | Mend) -> str | None:
+        """What the database recognises by its id: an effect is claimed once."""
+        match step:
+            case Ask():
+                name = step.request
+            case Settle():
+                name = self._line_id(step)
+            case _:
+                name = step.event
+        if name in self._claimed and not isinstance(step, Settle):
+            return "known"
+        is_known = name in self._claimed
+        self._claimed.add(name)
+        match step:
+            case Ask():
+                return self._ask(step)
+            case Move() | PayOut() | EndPayout():
+                return self._outside(step)
+            case Settle():
+                self._settle(step, is_known=is_known)
+                return "known" if is_known else None
+            case Adjust():
+                self._adjust(step)
+            case Mend():
+                self._mend(step)
         return None
 
     def _new_id(self) -> str:
@@ -70,7 +138,7 @@ class Core:
 
     def _around(self) -> Surroundings:
         return Surroundings(
-            now_ms=_BEGIN_MS, new_id=self._new_id, between_ms=lambda low, high: low, epoch=1, policy=_POLICY
+            now_ms=self.now_ms, new_id=self._new_id, between_ms=lambda low, high: low, epoch=1, policy=_POLICY
         )
 
     # -- steps --------------------------------------------------------------------------------------------------------
@@ -83,16 +151,16 @@ class Core:
             merchant_id=self._id(step.merchant),
             money=money,
             method=Method.TOKEN,
+            terms=self.terms[step.merchant],
             operations=(charge,),
             status=Status.PROCESSING,
         )
-        self._places[step.payment] = step.payment, charge.id
+        self._place(step.payment, step.payment, charge.id)
 
     def _ask(self, step: Ask) -> str | None:
         payment = self.payments.get(step.payment)
-        if payment is None or step.request in self._claimed:
-            return "skipped"
-        self._claimed.add(step.request)
+        if payment is None:
+            return "nothing"
         request = Request(
             id=self._id(step.request),
             payment_id=payment.id,
@@ -106,7 +174,7 @@ class Core:
         self.payments[step.payment] = payment
         assert effects.decided is not None, "a request is decided upon"
         if effects.decided.refusal is None:
-            self._places[step.request] = step.payment, request.id
+            self._place(step.request, step.payment, request.id)
         return effects.decided.refusal
 
     def _say(self, step: Say) -> None:
@@ -131,28 +199,106 @@ class Core:
         books, payment, effects = book(self.books[merchant], payment, fact, self._around())
         self._commit(merchant, books, effects)
         self.payments[name] = payment
-        for made in effects.made:
-            self._places[f"{name}.back"] = name, made.operation.id
+        self._remember_made(name, effects)
 
-    def _move(self, step: Move) -> str | None:
-        if step.event in self._claimed:
-            return "skipped"
-        self._claimed.add(step.event)
-        movement = WalletMovement(
-            money=Money(amount=step.amount, currency=step.currency), reason="", reference=step.event
-        )
-        event = OutsideEvent(
+    def _remember_made(self, name: str, effects: Effects) -> None:
+        """What the core gives back by itself."""
+        for made in effects.made:
+            self._place(f"{name}.back", name, made.operation.id)
+
+    def _place(self, operation: str, payment: str, operation_id: str) -> None:
+        self._places[operation] = payment, operation_id
+        self._names[operation_id] = operation
+
+    def _sweep(self) -> None:
+        """What the calendar finds due in the rows, for each of them."""
+        for payment in list(self.payments.values()):
+            for one in payment.operations:
+                if one.matures_at_ms is not None and one.matures_at_ms <= self.now_ms:
+                    self._mature(self._names[one.id], MaturityKind.AVAILABLE)
+                if one.releases_at_ms is not None and one.releases_at_ms <= self.now_ms:
+                    self._mature(self._names[one.id], MaturityKind.RESERVE)
+
+    def _mature(self, name: str, kind: MaturityKind) -> None:
+        if name not in self._places:
+            return
+        of, operation_id = self._places[name]
+        payment = self.payments[of]
+        merchant = self._merchant_of(payment)
+        maturity = Due(
+            merchant_id=payment.merchant_id, payment_id=payment.id, operation_id=operation_id, kind=kind
+        ).maturity
+        books, self.payments[of], effects = mature(self.books[merchant], payment, maturity, self._around())
+        self._commit(merchant, books, effects)
+
+    def _outside(self, step: Move | PayOut | EndPayout) -> str | None:
+        """An event of an internal service's."""
+        books, around = self.books[step.merchant], self._around()
+        match step:
+            case EndPayout():
+                end = PayoutEnd(payout_id=self._id(step.payout))
+                event = self._event(step, _ENDS[step.end], end)
+                books, effects = end_payout(books, event, end, None, around)
+            case PayOut():
+                order = PayoutOrder(money=Money(amount=step.amount, currency=step.currency), reference=step.event)
+                event = self._event(step, OutsideType.PAYOUT_CREATE, order)
+                books, effects = pay_out(books, event, order, None, around)
+            case Move():
+                money = Money(amount=step.amount, currency=step.currency)
+                movement = WalletMovement(money=money, reason="", reference=step.event)
+                books, effects = move(books, self._event(step, _MOVES[step.kind], movement), movement, None, around)
+        self._commit(step.merchant, books, effects)
+        assert effects.verdict is not None, "it is decided upon"
+        return effects.verdict.code
+
+    def _event(self, step: Move | PayOut | EndPayout, of: OutsideType, data: OutsideData) -> OutsideEvent:
+        return OutsideEvent(
             id=self._id(step.event),
             source="billing",
-            type=_MOVES[step.kind],
+            type=of,
             at=_BEGIN,
             merchant_id=self._id(step.merchant),
-            data=movement,
+            data=data,
         )
-        books, effects = move(self.books[step.merchant], event, movement, None, self._around())
+
+    def _line_id(self, step: Settle) -> str:
+        return line_id(step.psp, SettlementKind(step.kind), step.reference)
+
+    def _settle(self, step: Settle, *, is_known: bool) -> None:
+        name, operation_id = self._places.get(step.operation or "", (None, None))
+        payment = None if name is None else self.payments[name]
+        merchant = HOUSE if payment is None else self._merchant_of(payment)
+        line = ReportLine(
+            id=self._line_id(step),
+            psp=step.psp,
+            kind=SettlementKind(step.kind),
+            reference=step.reference,
+            operation_id=operation_id,
+            payment_id=None if payment is None else payment.id,
+            money=Money(amount=step.amount, currency=step.currency),
+            at_ms=self.now_ms,
+            is_posted=is_known,
+        )
+        books, payment, effects = settle(self.books[merchant], payment, line, self._around())
+        self._commit(merchant, books, effects)
+        if name is not None and payment is not None:
+            self.payments[name] = payment
+            self._remember_made(name, effects)
+
+    def _adjust(self, step: Adjust) -> None:
+        money = Money(amount=step.amount, currency=step.currency)
+        posting = Posting(type="adjustment", debit=step.debit, credit=step.credit, money=money)
+        adjustment = BooksAdjustment(id=self._id(step.event), posting=posting, payment_id=None, reference="")
+        books, effects = adjust(self.books[step.merchant], adjustment, self._around())
         self._commit(step.merchant, books, effects)
-        assert effects.verdict is not None, "a movement is decided upon"
-        return effects.verdict.code
+
+    def _mend(self, step: Mend) -> None:
+        books = self.books[step.merchant]
+        spoilt = books.wallet(step.currency).apply(Delta(**{step.bucket: step.surplus}))
+        delta = Delta(**{step.bucket: -step.surplus})
+        correction = WalletCorrection(id=self._id(step.event), currency=step.currency, delta=delta)
+        books, effects = correct(books.with_wallet(spoilt), correction)
+        self._commit(step.merchant, books, effects)
 
     def _merchant_of(self, payment: Payment) -> str:
         return next(name for name, books in self.books.items() if books.merchant_id == payment.merchant_id)
@@ -171,6 +317,9 @@ class Core:
         if books.head.seq != before.head.seq + len(effects.entries):
             self.broken.append(f"the head is at {books.head.seq}, {len(effects.entries)} after {before.head.seq}")
         for currency, wallet in books.wallets.items():
+            if wallet.pending > wallet.maturing:
+                self.broken.append(f"{wallet.pending} pending, of which only {wallet.maturing} have still to mature")
+            _put(self.maturing, (merchant, currency, "maturing"), wallet.maturing)
             for bucket in BUCKETS:
                 _put(self.wallets, (merchant, currency, f"merchant:{bucket}"), getattr(wallet, bucket))
 
@@ -182,6 +331,16 @@ class Core:
         for account, change in ((entry.posting.debit, -amount), (entry.posting.credit, amount)):
             key = merchant, currency, account
             _put(self.accounts, key, self.accounts.get(key, 0) + change)
+
+
+def _terms(terms: steps.Terms) -> Terms:
+    return Terms(
+        fees=FeePlan(fixed=terms.fixed, basis_points=terms.fee),
+        reserve_basis_points=terms.reserve,
+        reserve_days=terms.reserve_days,
+        availability=Availability(terms.availability),
+        available_days=terms.available_days,
+    )
 
 
 def _put(accounts: Accounts, key: tuple[str, str, str], amount: int) -> None:

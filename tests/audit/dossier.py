@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tests.audit.steps import Accept, Ask, Say
+from tests.audit.steps import Accept, Ask, Say, Terms
 
 # Inquiries after which people must look.
 DOUBTS_MAX = 3
@@ -21,18 +21,26 @@ class Operation:
     is_ours: bool = False  # nobody asked for it: it gives back
     said: set[str] = field(default_factory=set)
     doubts: set[str] = field(default_factory=set)
-    is_disputed: bool = False  # the PSP claims another amount than was asked
+    is_disputed: bool = False  # the PSP speaks of another amount than was asked
+    has_claim: bool = False  # and claims to have done it
     booked: list[str] = field(default_factory=list)
     from_available: int = 0
     from_pending: int = 0
+    took: list[tuple[Operation, int]] = field(default_factory=list)  # from what waits of which captures
+    # Of a capture: what was taken of it, what of it waits for its day, and when that is.
     fee: int = 0
     reserve: int = 0
+    rest_pending: int = 0
+    rest_reserve: int = 0
+    is_waiting: bool = False
+    available_on: int | None = None
+    released_on: int | None = None
 
     def hear(self, said: Say) -> None:
         """Remember what the PSP said."""
         if said.outcome in ("approved", "reversed") and said.surplus and self.kind != "void":
             self.is_disputed = True
-            self.said.add("claimed") if said.outcome == "approved" else None
+            self.has_claim |= said.outcome == "approved"
         elif said.outcome == "unknown":
             self.doubts.add(said.event)
         else:
@@ -48,7 +56,7 @@ class Operation:
         """In one word: done, reversed, given_up, unknown, review or open."""
         if self.is_done:
             return "reversed" if "reversed" in self.said else "done"
-        if "claimed" in self.said:
+        if self.has_claim:
             return "unknown"
         if self.said & {"declined", "absent"}:
             return "given_up"
@@ -67,6 +75,7 @@ class Dossier:
     """A payment."""
 
     accepted: Accept
+    terms: Terms
     operations: list[Operation]
     is_given_up: bool = False  # its order may be paid by another payment
 

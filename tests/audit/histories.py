@@ -6,16 +6,47 @@ are, and not what is right in them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
-from tests.audit.auditor import AVAILABLE, Auditor
-from tests.audit.steps import Accept, Ask, Join, Move, Outcome, PaymentKind, RequestKind, Say, Step, Terms
+from tests.audit.auditor import Auditor
+from tests.audit.dossier import Operation
+from tests.audit.steps import (
+    Accept,
+    Adjust,
+    Announce,
+    Ask,
+    Come,
+    EndPayout,
+    Bucket,
+    Join,
+    LineKind,
+    Mend,
+    Move,
+    Outcome,
+    PaymentKind,
+    PayOut,
+    RequestKind,
+    Say,
+    Settle,
+    Step,
+    Terms,
+    Wait,
+)
+from tests.audit.sums import AVAILABLE, PENDING, RESERVE
 
 _CURRENCIES: Final = ("EUR", "JPY")
 _PSPS: Final = ("sim", "other")
 _OUTCOMES: Final[tuple[Outcome, ...]] = ("approved", "declined", "absent", "unknown", "reversed")
 _REQUESTS: Final[tuple[RequestKind, ...]] = ("capture", "void", "refund")
+_ADJUSTED: Final = (
+    *(f"psp:{psp}:receivable" for psp in _PSPS),
+    *(f"suspense:{name}" for name in (*_PSPS, "internal")),
+    *("loss", "bank", "psp_fee_expense", AVAILABLE),
+)
+BUCKETS: Final[tuple[Bucket, ...]] = ("pending", "available", "reserve", "held")
+_SHARES: Final = (0, 1, 150, 290, 500, 1_000, 3_333, 5_000, 10_000)
 
 
 def history(seed: int) -> list[Step]:
@@ -33,15 +64,28 @@ class _Teller:
         # Every history has its own measure: in some the smallest units decide.
         self._largest = random.choice((3, 10, 1_000, 100_000, 10**12))
         self._count = 0
+        self._weights: Mapping[Callable[[], None], int] = {
+            self._accept: 10,
+            self._say: 40,
+            self._ask: 27,
+            self._move: 9,
+            self._wait: 9,
+            self._come: 2,
+            self._pay_out: 8,
+            self._end_payout: 6,
+            self._settle: 12,
+            self._adjust: 2,
+            self._mend: 1,
+            self._announce: 2,
+            self._repeat: 5,
+        }
 
     def tell(self) -> list[Step]:
         for merchant in self._merchants:
             self._happen(Join(merchant, self._terms()))
         self._accept()
-        for _ in range(self._random.randint(6, 24)):
-            self._random.choices(
-                (self._accept, self._say, self._ask, self._move, self._repeat), weights=(10, 45, 30, 12, 5)
-            )[0]()
+        for _ in range(self._random.randint(8, 30)):
+            self._random.choices(list(self._weights), weights=list(self._weights.values()))[0]()
         return self._steps
 
     def _happen(self, step: Step) -> None:
@@ -51,6 +95,9 @@ class _Teller:
     def _name(self, kind: str) -> str:
         self._count += 1
         return f"{kind}{self._count}"
+
+    def _operations(self) -> list[Operation]:
+        return [one for dossier in self._auditor.payments.values() for one in dossier.operations]
 
     def _amount(self, edge: int = 0) -> int:
         """Small, large, next to an edge, or a part of it."""
@@ -62,9 +109,14 @@ class _Teller:
 
     def _terms(self) -> Terms:
         random = self._random
+        fee = random.choice((*_SHARES, random.randint(0, 1_000)))
         return Terms(
-            fixed=0,
-            fee=random.choice((0, 1, 150, 290, 500, 3_333, 5_000, 10_000, random.randint(0, 1_000))),
+            fixed=random.choice((0, 0, 1, 2, random.randint(0, self._largest // 10 + 3))),
+            fee=fee,
+            reserve=min(random.choice((0, 0, *_SHARES, random.randint(0, 2_000))), 10_000 - fee),
+            reserve_days=random.choice((0, 1, 3, 5)),
+            availability=random.choice(("date", "date", "settlement")),
+            available_days=random.choice((0, 1, 2)),
         )
 
     # -- steps --------------------------------------------------------------------------------------------------------
@@ -80,7 +132,7 @@ class _Teller:
 
     def _say(self) -> None:
         random = self._random
-        operations = [one for dossier in self._auditor.payments.values() for one in dossier.operations]
+        operations = self._operations()
         waiting = [one for one in operations if one.is_open]
         if not waiting and random.random() < 0.7:
             self._ask()
@@ -101,17 +153,77 @@ class _Teller:
         is_final = kind == "capture" and random.random() < 0.1
         self._happen(Ask(self._name("r"), dossier.accepted.payment, kind, amount, is_final))
 
+    def _place(self) -> tuple[str, str]:
+        """A merchant and a currency."""
+        return self._random.choice(self._merchants), self._random.choice(self._currencies)
+
+    def _balance(self, account: str, place: tuple[str, str]) -> int:
+        return self._auditor.sums.balance(*place, account)
+
     def _move(self) -> None:
+        place = self._place()
+        available = self._balance(AVAILABLE, place)
+        kind = self._random.choice(("credit", "debit", "write_off" if available < 0 else "debit"))
+        amount = self._random.randint(1, self._largest) if kind == "credit" else self._amount(abs(available))
+        self._happen(Move(self._name("w"), place[0], kind, amount, place[1]))
+
+    def _announce(self) -> None:
+        self._happen(Announce(self._random.choice(self._merchants), self._terms()))
+
+    def _wait(self) -> None:
+        self._happen(Wait(self._random.choice((0, 1, 1, 2, 5))))
+
+    def _come(self) -> None:
+        """Of what has had its day, or was taken back: what is to come is left to the calendar."""
+        done = [one for one in self._operations() if "capture" in one.booked]
+        calls: list[Come] = [Come(one.name, "available") for one in done if not one.is_waiting]
+        calls += [Come(one.name, "reserve") for one in done if not one.rest_reserve]
+        if calls:
+            self._happen(self._random.choice(calls))
+
+    def _pay_out(self) -> None:
+        place = self._place()
+        debts = min(self._balance(PENDING, place), 0) + min(self._balance(RESERVE, place), 0)
+        edge = self._balance(AVAILABLE, place) + self._random.choice((0, debts))
+        self._happen(PayOut(self._name("o"), place[0], self._amount(edge), place[1]))
+
+    def _end_payout(self) -> None:
+        payouts = list(self._auditor.treasury.payouts.values())
+        if not payouts:
+            self._pay_out()
+            return
+        payout, _ = self._random.choice(payouts)
+        merchant = payout.merchant if self._random.random() < 0.95 else self._random.choice(self._merchants)
+        end: Literal["paid", "failed"] = self._random.choice(("paid", "failed"))
+        self._happen(EndPayout(self._name("b"), payout.event, merchant, end))
+
+    def _settle(self) -> None:
+        """A line of a report: mostly what the PSP did, sometimes what nobody knows, or as nobody asked."""
         random = self._random
-        merchant, currency = random.choice(self._merchants), random.choice(self._currencies)
-        if random.random() < 0.4:
-            self._happen(Move(self._name("w"), merchant, "credit", random.randint(1, self._largest), currency))
-        else:
-            edge = self._auditor.balance(merchant, currency, AVAILABLE)
-            self._happen(Move(self._name("w"), merchant, "debit", self._amount(edge), currency))
+        dossier = random.choice(list(self._auditor.payments.values()))
+        of, one = dossier.accepted, random.choice(dossier.operations)
+        kind: LineKind = "refund" if one.kind == "refund" else "charge"
+        kind = random.choices((kind, "reversal", "fee"), weights=(12, 3, 3))[0]
+        amount = one.amount if kind != "fee" else self._amount()
+        amount = self._amount(amount) if random.random() < 0.05 else amount
+        name: str | None = one.name if one.kind != "void" else None
+        if random.random() < 0.1:
+            name, kind = None, random.choice(("charge", "refund", "reversal", "fee"))
+        reference = f"ref_{name}" if name is not None and kind != "fee" else self._name("ref_")
+        self._happen(Settle(of.psp, kind, reference, name, amount, of.currency))
+
+    def _adjust(self) -> None:
+        debit, credit = self._random.sample(_ADJUSTED, 2)
+        merchant, currency = self._place()
+        self._happen(Adjust(self._name("a"), merchant, debit, credit, self._amount(), currency))
+
+    def _mend(self) -> None:
+        bucket = self._random.choice(BUCKETS)
+        merchant, currency = self._place()
+        self._happen(Mend(self._name("c"), merchant, currency, bucket, self._random.choice((-2, -1, 1, 5))))
 
     def _repeat(self) -> None:
         """The same message once more, as it was."""
-        told = [step for step in self._steps if not isinstance(step, Join | Accept)]
+        told = [step for step in self._steps if not isinstance(step, Join | Announce | Accept | Wait)]
         if told:
             self._happen(self._random.choice(told))

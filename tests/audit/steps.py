@@ -12,6 +12,8 @@ from typing import Literal, TypeAlias
 
 PaymentKind: TypeAlias = Literal["sale", "authorize"]
 RequestKind: TypeAlias = Literal["capture", "void", "refund"]
+LineKind: TypeAlias = Literal["charge", "refund", "reversal", "fee"]
+Bucket: TypeAlias = Literal["pending", "available", "reserve", "held"]
 Outcome: TypeAlias = Literal["approved", "declined", "absent", "unknown", "reversed"]
 
 
@@ -22,11 +24,22 @@ class Terms:
     fixed: int = 0
     fee: int = 0
     reserve: int = 0
+    reserve_days: int = 0
+    availability: Literal["date", "settlement"] = "date"
+    available_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
     """A merchant, with the terms that it begins with."""
+
+    merchant: str
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Other terms, for payments that are accepted from now on."""
 
     merchant: str
     terms: Terms
@@ -66,17 +79,89 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Days go by, and whatever has its day by then comes."""
+
+    days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Come:
+    """The calendar says it again, or too late: for a capture, or for what is held back of it."""
+
+    operation: str
+    what: Literal["available", "reserve"]
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
-    """An internal service gives a merchant money, or takes it. Amount in minor units."""
+    """An internal service gives a merchant money, takes it, or forgives a debt. Amount in minor units."""
 
     event: str
     merchant: str
-    kind: Literal["credit", "debit"]
+    kind: Literal["credit", "debit", "write_off"]
     amount: int
     currency: str
 
 
-Step: TypeAlias = Join | Accept | Ask | Say | Move
+@dataclass(frozen=True, slots=True)
+class PayOut:
+    """An internal service wants a merchant to be paid. Amount in minor units."""
+
+    event: str
+    merchant: str
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndPayout:
+    """What the bank says of a payout, named by the event that asked for it."""
+
+    event: str
+    payout: str
+    merchant: str
+    end: Literal["paid", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A line of a PSP's report. `operation`: what it is about, None: nothing of ours. Amount in minor units."""
+
+    psp: str
+    kind: LineKind
+    reference: str
+    operation: str | None
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adjust:
+    """Two operators have decided upon a posting. Amount in minor units."""
+
+    event: str
+    merchant: str
+    debit: str
+    credit: str
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """A bucket of a wallet was found to be so much more than its ledger says, and is put right. In minor units."""
+
+    event: str
+    merchant: str
+    currency: str
+    bucket: Bucket
+    surplus: int
+
+
+Step: TypeAlias = (
+    Join | Announce | Accept | Ask | Say | Wait | Come | Move | PayOut | EndPayout | Settle | Adjust | Mend
+)
 History: TypeAlias = Sequence[Step]
 
 # Accounts by (merchant, currency, account): credits less debits, in minor units; none that is zero.
