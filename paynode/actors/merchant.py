@@ -16,14 +16,19 @@ from typing import Final, Protocol
 from anyio.abc import TaskGroup
 
 from paynode.domain.batch import Booked, Lease
-from paynode.domain.booking import Effects, MerchantBooks, Surroundings, answer, book
+from paynode.domain.booking import Effects, MerchantBooks, Surroundings, answer, book, mature
+from paynode.domain.correcting import adjust, correct
+from paynode.domain.maturing import Maturity
+from paynode.domain.mending import BooksAdjustment, WalletCorrection
 from paynode.domain.message import Message, letter_of
-from paynode.domain.moving import move, on_request
+from paynode.domain.moving import end_payout, move, on_request, pay_out
 from paynode.domain.payment import Fact, Payment
 from paynode.domain.psp import Outcome
-from paynode.domain.publishing import OutsideEvent, Result, Verdict, WalletMovement
+from paynode.domain.publishing import OutsideEvent, PayoutEnd, PayoutOrder, Result, Verdict, WalletMovement
+from paynode.domain.report import ReportLine
 from paynode.domain.requesting import Request
 from paynode.domain.road import place_of
+from paynode.domain.settling import settle
 from paynode.runtime.mailbox import Actor
 
 # Money has moved, there or back.
@@ -136,6 +141,12 @@ class MerchantActor:
                 return self._answer(delivery, request, around)
             case OutsideEvent() as event:
                 return self._book_movement(delivery, event, around)
+            case Maturity() as maturity:
+                return self._mature(delivery, maturity, around)
+            case ReportLine() as line:
+                return self._settle(delivery, line, around)
+            case WalletCorrection() | BooksAdjustment() as mending:
+                return self._mend(delivery, mending, around)
 
     def _book_evidence(self, delivery: Delivery, fact: Fact, around: Surroundings) -> Booked:
         before, payment = self._books, self._payments.get(fact.payment_id)
@@ -167,11 +178,45 @@ class MerchantActor:
         match event.data:
             case WalletMovement() as movement:
                 self._books, effects = move(before, event, movement, ref, around)
+            case PayoutOrder() as order:
+                self._books, effects = pay_out(before, event, order, ref, around)
+            case PayoutEnd() as end:
+                self._books, effects = end_payout(before, event, end, ref, around)
             case asked:
                 payment = self._payments.get(asked.payment_id)
                 self._books, payment, effects = on_request(before, payment, event, asked, ref, around)
                 if payment is not None:
                     self._payments[payment.id] = payment
+        return Booked(lease=self._lease, effects=effects, before=before, after=self._books)
+
+    def _mature(self, delivery: Delivery, maturity: Maturity, around: Surroundings) -> Booked:
+        before, payment = self._books, self._payments.get(maturity.payment_id)
+        if before is None or payment is None:
+            return self._bury(delivery, "payment_unknown", f"no payment {maturity.payment_id}", around)
+        if payment.is_held_up:
+            return Booked(lease=self._lease, effects=Effects(claim=delivery.message.ref, is_parked=True))
+        after, payment, effects = mature(before, payment, maturity, around)
+        self._books, self._payments[payment.id] = after, payment
+        return Booked(lease=self._lease, effects=effects, before=before, after=after)
+
+    def _settle(self, delivery: Delivery, line: ReportLine, around: Surroundings) -> Booked:
+        before, payment = self._books, self._payments.get(line.payment_id or "")
+        if before is None or (line.payment_id is not None and payment is None):
+            return self._bury(delivery, "payment_unknown", f"no payment {line.payment_id}", around)
+        self._books, payment, effects = settle(before, payment, line, around)
+        if payment is not None:
+            self._payments[payment.id] = payment
+        return Booked(lease=self._lease, effects=effects, before=before, after=self._books)
+
+    def _mend(self, delivery: Delivery, mending: WalletCorrection | BooksAdjustment, around: Surroundings) -> Booked:
+        before = self._books
+        if before is None:
+            return self._bury(delivery, "merchant_unknown", f"no merchant {delivery.message.merchant_id}", around)
+        match mending:
+            case WalletCorrection():
+                self._books, effects = correct(before, mending)
+            case BooksAdjustment():
+                self._books, effects = adjust(before, mending, around)
         return Booked(lease=self._lease, effects=effects, before=before, after=self._books)
 
     def _bury(self, delivery: Delivery, reason: str, detail: str, around: Surroundings) -> Booked:

@@ -20,7 +20,7 @@ from paynode.app.parts import backoff_of, new_id, now_ms
 from paynode.app.psps import adapters_of
 from paynode.app.roads import Roads
 from paynode.app.screening import screening_of
-from paynode.config import Gateway, Settings
+from paynode.config import Settings
 from paynode.domain.attempts import Claim
 from paynode.domain.road import commands_stream, lanes, pos_lane
 from paynode.observability.observers import Observer
@@ -31,6 +31,7 @@ from paynode.psp.guard import GuardedPsp, GuardRules
 from paynode.runtime.grouping import Grouper
 from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
+from paynode.sections import Gateway
 from paynode.storage.attempts import PgAttempts
 from paynode.storage.commands import PgCommands
 from paynode.storage.guards import PgProbes

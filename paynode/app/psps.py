@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from paynode.config import PspAccount, Settings
+from paynode.config import Settings
 from paynode.psp.payu import PayuPsp
 from paynode.psp.sim import SimPsp
 from paynode.psp.stripe import StripePsp
+from paynode.sections import PspAccount
 
 # Whoever writes one more adapter adds it here and below.
 PspAdapter: TypeAlias = SimPsp | PayuPsp | StripePsp

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import anyio
 
+from paynode.app.calendar import calendar_of
 from paynode.app.operating import census_of, matcher_of, operating_app, undertaker_of
 from paynode.app.parts import new_id, tell_ready
 from paynode.app.relaying import relay_of
@@ -40,6 +41,7 @@ async def run_scheduler(settings: Settings) -> None:
             work.start_soon(undertaker_of(settings, database, commands, observer, owner=owner).run, stop)
             work.start_soon(matcher_of(settings, database, observer).run, stop)
             work.start_soon(reversing_of(settings, database, ways.road, observer, owner=owner).run, stop)
+            work.start_soon(calendar_of(settings, database, observer, owner=owner).run, stop)
             work.start_soon(census_of(settings, reading, commands, observer).run, stop)
             tell_ready()
         signals.cancel_scope.cancel()

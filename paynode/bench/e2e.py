@@ -18,6 +18,7 @@ import uuid_utils
 
 from paynode.config import Settings
 from paynode.domain.money import FeePlan
+from paynode.domain.terms import Terms
 from paynode.storage.merchants import create_many
 from paynode.storage.postgres import Role, Session, session
 from paynode.storage.queries import load
@@ -57,7 +58,7 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
     paid = _Load()
     async with session(settings, Role.OWNER, application_name="bench") as database:
         names = [f"bench {paid.run} {number}" for number in range(plan.merchants)]
-        made = await create_many(database, names, fees=FeePlan(fixed=10, basis_points=150), psps=[_PSP])
+        made = await create_many(database, names, terms=Terms(fees=FeePlan(fixed=10, basis_points=150)), psps=[_PSP])
         ids, keys = [one.id for one in made], [one.api_key or "" for one in made]
         begun = time.perf_counter()
         await _pay(settings, plan, keys, paid)

@@ -25,6 +25,7 @@ from paynode.domain.money import FeePlan, Money
 from paynode.domain.partition import partition_of
 from paynode.domain.publishing import OutsideEvent, OutsideType, WalletMovement
 from paynode.domain.road import events_stream
+from paynode.domain.terms import Terms
 from paynode.storage import publishers
 from paynode.storage.merchants import create_many
 from paynode.storage.postgres import Role, Session, session
@@ -92,7 +93,7 @@ async def _move_in(settings: Settings, database: Session, plan: Plan) -> Street:
     """Merchants enough that one partition has the hot one and all its neighbours."""
     run_id, partitions = str(uuid_utils.uuid7()), settings.streams.partitions
     names = [f"fair {run_id} {number}" for number in range(2 * partitions * (plan.neighbours + 1))]
-    made = await create_many(database, names, fees=FeePlan(fixed=0, basis_points=0), psps=["sim"])
+    made = await create_many(database, names, terms=Terms(fees=FeePlan(fixed=0, basis_points=0)), psps=["sim"])
     streets = defaultdict[int, list[str]](list)
     for one in made:
         streets[partition_of(public(MERCHANT, one.id), partitions)].append(one.id)

@@ -23,8 +23,10 @@ import uuid_utils
 
 from paynode.bench.e2e import BenchFailed, percentiles
 from paynode.bench.wires import Wires
-from paynode.config import Settings, SimAccount
+from paynode.config import Settings
 from paynode.domain.money import FeePlan
+from paynode.domain.terms import Terms
+from paynode.sections import SimAccount
 from paynode.storage.merchants import create_many
 from paynode.storage.postgres import Role, session
 
@@ -95,7 +97,7 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
     run_id = str(uuid_utils.uuid7())
     async with session(settings, Role.OWNER, application_name="bench") as database:
         names = [f"bench {run_id} {number}" for number in range(plan.merchants)]
-        made = await create_many(database, names, fees=FeePlan(fixed=10, basis_points=150), psps=[_PSP])
+        made = await create_many(database, names, terms=Terms(fees=FeePlan(fixed=10, basis_points=150)), psps=[_PSP])
     keys = [one.api_key or "" for one in made]
     with closing(Wires(settings.http.base_url)) as wires:
 

@@ -25,6 +25,7 @@ from paynode.domain.ids import MERCHANT, public
 from paynode.domain.money import FeePlan
 from paynode.domain.partition import partition_of
 from paynode.domain.publishing import OutsideType
+from paynode.domain.terms import Terms
 from paynode.storage import publishers
 from paynode.storage.merchants import Created, create_many
 from paynode.storage.postgres import Role, Session, session
@@ -100,7 +101,7 @@ async def _move_in(settings: Settings, database: Session) -> tuple[Street, str, 
     """A till, a busy merchant of the same partition, and shops all over."""
     run_id, partitions = str(uuid_utils.uuid7()), settings.streams.partitions
     names = [f"pos {run_id} {number}" for number in range(4 * partitions)]
-    made = await create_many(database, names, fees=FeePlan(fixed=0, basis_points=0), psps=["sim"])
+    made = await create_many(database, names, terms=Terms(fees=FeePlan(fixed=0, basis_points=0)), psps=["sim"])
     streets = defaultdict[int, list[Created]](list)
     for one in made:
         streets[partition_of(public(MERCHANT, one.id), partitions)].append(one)

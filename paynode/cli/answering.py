@@ -19,6 +19,7 @@ from rich.table import Table
 
 from paynode import config
 from paynode.domain.errors import Transient
+from paynode.sections import SettingRefused
 from paynode.storage.logins import LoginUnknown
 
 Result = TypeVar("Result")
@@ -29,7 +30,7 @@ TRY_AGAIN: Final = 75
 # What the operator mends, and no trace of ours would help with.
 _REFUSALS: Final = (
     LoginUnknown,
-    config.SettingRefused,
+    SettingRefused,
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,

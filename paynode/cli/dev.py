@@ -12,6 +12,7 @@ from paynode import config
 from paynode.embedded import development
 from paynode.embedded.plan import Listener, Plan
 from paynode.embedded.ports import free_port, is_free
+from paynode.sections import Http
 
 
 @click.command()
@@ -57,7 +58,7 @@ def plan_of(settings: config.Settings) -> Plan:
     )
 
 
-def _chosen(section: config.Http) -> int:
+def _chosen(section: Http) -> int:
     """Port 0 asks for any free one; it is chosen here, so that all processes hear of the same."""
     return section.port or free_port(section.host)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 import click
 
 from paynode.cli.answering import output_option, print_json, print_table, run
 from paynode.config import Settings
 from paynode.domain import ids
-from paynode.domain.money import FeePlan
+from paynode.domain.dead_letters import instant
+from paynode.domain.money import BASIS_POINTS, FeePlan
+from paynode.domain.terms import Availability, Terms
 from paynode.storage import merchants as store
 from paynode.storage.postgres import Role, Session, session
 
@@ -22,16 +25,47 @@ def merchants() -> None:
     """Merchants and their API keys."""
 
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def _terms_options(command: Command) -> Command:
+    """What a merchant is paid on; in this order in the help."""
+    share, days, by = click.IntRange(0, BASIS_POINTS), click.IntRange(0, 365), [one.value for one in Availability]
+    options: tuple[tuple[str, click.ParamType[Any], int | str, str], ...] = (
+        ("--fee-fixed", click.IntRange(min=0), 0, "Minor units of a payment, once."),
+        ("--fee-basis-points", share, 150, "Hundredths of a percent of each capture."),
+        ("--reserve-basis-points", share, 0, "Hundredths of a percent of each capture that are held back."),
+        ("--reserve-days", click.IntRange(0, 3650), 0, "For how long they are."),
+        ("--availability", click.Choice(by), by[0], "What makes the rest available: a date, or the PSP's settlement."),
+        ("--available-days", days, 2, "Days until that date."),
+    )
+    for name, kind, default, help_ in reversed(options):
+        command = click.option(name, type=kind, default=default, show_default=True, help=help_)(command)
+    return command
+
+
+def _terms(
+    fee_fixed: int,
+    fee_basis_points: int,
+    reserve_basis_points: int,
+    reserve_days: int,
+    availability: str,
+    available_days: int,
+) -> Terms:
+    if fee_basis_points + reserve_basis_points > BASIS_POINTS:
+        raise click.UsageError("fee and reserve together are more than what is captured")
+    return Terms(
+        fees=FeePlan(fixed=fee_fixed, basis_points=fee_basis_points),
+        reserve_basis_points=reserve_basis_points,
+        reserve_days=reserve_days,
+        availability=Availability(availability),
+        available_days=available_days,
+    )
+
+
 @merchants.command()
 @click.option("--name", required=True, help="How people call it; not unique.")
-@click.option("--fee-fixed", type=click.IntRange(min=0), default=0, show_default=True, help="Minor units per capture.")
-@click.option(
-    "--fee-basis-points",
-    type=click.IntRange(0, 10_000),
-    default=150,
-    show_default=True,
-    help="Hundredths of a percent of what is captured.",
-)
+@_terms_options
 @click.option(
     "--psp",
     "psps",
@@ -43,12 +77,10 @@ def merchants() -> None:
 )
 @click.option("--if-absent", is_flag=True, help="Do nothing when a merchant of this name is there.")
 @output_option
-def create(
-    name: str, fee_fixed: int, fee_basis_points: int, psps: tuple[str, ...], if_absent: bool, output: str
-) -> None:
+def create(name: str, psps: tuple[str, ...], if_absent: bool, output: str, **chosen: Any) -> None:
     """Create a merchant with one API key, which is shown this once."""
-    fees = FeePlan(fixed=fee_fixed, basis_points=fee_basis_points)
-    made = _as_owner(lambda connection: store.create(connection, name, fees=fees, psps=psps, if_absent=if_absent))
+    terms = _terms(**chosen)
+    made = _as_owner(lambda connection: store.create(connection, name, terms=terms, psps=psps, if_absent=if_absent))
     shown = {"id": ids.public(ids.MERCHANT, made.id), "name": made.name, "api_key": made.api_key}
     if output == "json":
         print_json(shown)
@@ -67,12 +99,14 @@ def list_(output: str) -> None:
         return
     print_table(
         "Merchants",
-        ("id", "name", "fee", "PSPs", "API keys", "since"),
+        ("id", "name", "fee", "reserve", "available", "PSPs", "API keys", "since"),
         [
             (
                 ids.public(ids.MERCHANT, merchant.id),
                 merchant.name,
-                f"{merchant.fees.fixed} + {merchant.fees.basis_points / 100:g} %",
+                _fee(merchant.terms),
+                _reserve(merchant.terms),
+                _available(merchant.terms),
                 " ".join(merchant.psps),
                 " ".join(merchant.prefixes),
                 f"{merchant.created_at:%Y-%m-%d %H:%M}Z",
@@ -86,12 +120,86 @@ def _as_json(merchant: store.Merchant) -> dict[str, object]:
     return {
         "id": ids.public(ids.MERCHANT, merchant.id),
         "name": merchant.name,
-        "fee_fixed": merchant.fees.fixed,
-        "fee_basis_points": merchant.fees.basis_points,
+        **_terms_as_json(merchant.terms),
         "psps": list(merchant.psps),
         "api_key_prefixes": list(merchant.prefixes),
         "created_at": merchant.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
+
+
+def _terms_as_json(terms: Terms) -> dict[str, object]:
+    return {
+        "fee_fixed": terms.fees.fixed,
+        "fee_basis_points": terms.fees.basis_points,
+        "reserve_basis_points": terms.reserve_basis_points,
+        "reserve_days": terms.reserve_days,
+        "availability": terms.availability,
+        "available_days": terms.available_days,
+    }
+
+
+def _fee(terms: Terms) -> str:
+    return f"{terms.fees.fixed} + {terms.fees.basis_points / 100:g} %"
+
+
+def _reserve(terms: Terms) -> str:
+    return f"{terms.reserve_basis_points / 100:g} % for {terms.reserve_days} d" if terms.reserve_basis_points else "-"
+
+
+def _available(terms: Terms) -> str:
+    return f"after {terms.available_days} d" if terms.availability is Availability.DATE else "when settled"
+
+
+@merchants.group()
+def terms() -> None:
+    """On which terms merchants are paid. A payment keeps those that were in force when it was accepted."""
+
+
+@terms.command("announce")
+@click.option("--merchant", required=True, help="mer_…")
+@click.option(
+    "--from",
+    "effective_from",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]),
+    help="UTC; in a minute if not given. Never in the past.",
+)
+@_terms_options
+def announce(merchant: str, effective_from: datetime | None, **chosen: Any) -> None:
+    """Announce other terms, for what is accepted from then on."""
+    merchant_id, announced = _merchant_id(merchant), _terms(**chosen)
+    at = datetime.now(UTC) + timedelta(minutes=1) if effective_from is None else effective_from.replace(tzinfo=UTC)
+    if at < datetime.now(UTC):
+        raise click.BadParameter("what has been accepted keeps its terms: say a time to come", param_hint="--from")
+    if not _as_owner(lambda connection: store.announce(connection, merchant_id, announced, at)):
+        raise click.ClickException(f"there is no merchant {merchant}")
+    click.echo(f"{_fee(announced)}, from {at:%Y-%m-%d %H:%M:%S}Z")
+
+
+@terms.command("list")
+@click.option("--merchant", required=True, help="mer_…")
+@output_option
+def list_terms(merchant: str, output: str) -> None:
+    """List all terms of a merchant, the first ones foremost."""
+    merchant_id = _merchant_id(merchant)
+    found = _as_owner(lambda connection: store.terms_of(connection, merchant_id))
+    if not found:
+        raise click.ClickException(f"there is no merchant {merchant}")
+    if output == "json":
+        rows = [{"effective_from": instant(one.effective_from), **_terms_as_json(one.terms)} for one in found]
+        print_json({"data": rows})
+        return
+    print_table(
+        f"Terms of {merchant}",
+        ("from", "fee", "reserve", "available"),
+        [(instant(one.effective_from), _fee(one.terms), _reserve(one.terms), _available(one.terms)) for one in found],
+    )
+
+
+def _merchant_id(merchant: str) -> str:
+    merchant_id = ids.parse(ids.MERCHANT, merchant)
+    if merchant_id is None:
+        raise click.BadParameter(f"{merchant!r} is not of the form mer_…", param_hint="--merchant")
+    return merchant_id
 
 
 @merchants.group()
@@ -104,9 +212,7 @@ def keys() -> None:
 @output_option
 def create_key(merchant: str, output: str) -> None:
     """Make another API key, which is shown this once."""
-    merchant_id = ids.parse(ids.MERCHANT, merchant)
-    if merchant_id is None:
-        raise click.BadParameter(f"{merchant!r} is not of the form mer_…", param_hint="--merchant")
+    merchant_id = _merchant_id(merchant)
     key = _as_owner(lambda connection: store.create_key(connection, merchant_id))
     if key is None:
         raise click.ClickException(f"there is no merchant {merchant}")

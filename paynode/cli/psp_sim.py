@@ -11,6 +11,7 @@ import click
 import uvloop
 
 from paynode import config
+from paynode.sections import SettingRefused
 from paynode.sim.app import is_loopback, simulator
 from paynode.sim.journal import JournalUnusable
 
@@ -29,7 +30,7 @@ def psp_sim() -> None:
     )
     try:
         uvloop.run(_run(settings))
-    except (OSError, JournalUnusable, config.SettingRefused) as error:
+    except (OSError, JournalUnusable, SettingRefused) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -10,6 +10,7 @@ from paynode.domain.booking import Adjustment, Effects, IssuedCommand, MadeOpera
 from paynode.domain.ledger import Entry, Head
 from paynode.domain.message import DeadLetter
 from paynode.domain.payment import Fact, Payment
+from paynode.domain.payouts import Payout
 from paynode.domain.psp import Outcome
 from paynode.domain.publishing import Verdict
 from paynode.domain.requesting import Decided
@@ -83,6 +84,7 @@ class Batch:
     parked: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     decided: tuple[Decided, ...]
+    payouts: tuple[Payout, ...]
 
     @property
     def answered(self) -> tuple[str, ...]:
@@ -116,6 +118,7 @@ def merge(batch_id: str, booked: Sequence[Booked]) -> Batch:
         parked=tuple(one.claim for one in effects if one.is_parked and one.claim is not None),
         verdicts=tuple(sorted((one.verdict for one in effects if one.verdict is not None), key=_event_id)),
         decided=tuple(sorted((one.decided for one in effects if one.decided is not None), key=_request_id)),
+        payouts=tuple(one.payout for one in effects if one.payout is not None),
     )
 
 

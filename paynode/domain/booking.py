@@ -10,9 +10,10 @@ from paynode.domain.evidence import own
 from paynode.domain.folding import with_operation
 from paynode.domain.granting import grant
 from paynode.domain.ledger import NO_ENTRIES, Entry, Head, append
+from paynode.domain.maturing import Maturity, MaturityKind, availability, matured, release, released, rescheduled
 from paynode.domain.message import DeadLetter
-from paynode.domain.money import FeePlan
 from paynode.domain.payment import Fact, Operation, OperationState, Origin, Payment, PspOrder
+from paynode.domain.payouts import Payout
 from paynode.domain.postings import BusinessFact, due
 from paynode.domain.publishing import Verdict
 from paynode.domain.requesting import Decided, Refusal, Request, RequestKind
@@ -22,16 +23,20 @@ from paynode.domain.wallet import Delta, Wallet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MerchantBooks:
-    """What must be in hand to book anything for a merchant."""
+    """What must be in hand to book anything for a merchant; of the payouts those that have not ended."""
 
     merchant_id: str
-    fees: FeePlan
     head: Head = NO_ENTRIES
     wallets: Mapping[str, Wallet] = field(default_factory=dict)
+    payouts: Mapping[str, Payout] = field(default_factory=dict)
 
     def wallet(self, currency: str) -> Wallet:
         """The wallet in a currency; an empty one, version 0, when there is none yet."""
         return self.wallets.get(currency) or Wallet(currency=currency)
+
+    def with_wallet(self, wallet: Wallet) -> MerchantBooks:
+        """With this wallet in the place of the one in its currency."""
+        return replace(self, wallets={**self.wallets, wallet.currency: wallet})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +81,21 @@ class MadeOperation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduled:
+    """What changed a payment without anybody's word about it: the calendar, or a report. `source` says which."""
+
+    operation_id: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEvent:
     """One line of a payment's timeline, and later of the merchant's webhook; `cause` is what changed it."""
 
     id: str
     payment: Payment
     type: str
-    cause: Fact | Request
+    cause: Fact | Request | Scheduled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +105,7 @@ class Effects:
     `claim` is the outbox row that it came by (None: an outside entry without one); `base_version` is the payment's
     version before it. `letter` is set when nothing could be done with it, `is_parked` when it waits behind a letter
     about the same payment: then the row is not deleted but moved. `verdict` is what became of an outside event,
-    `decided` of a merchant's request.
+    `decided` of a merchant's request; `payout` has begun or ended.
     """
 
     claim: str | None
@@ -108,6 +121,7 @@ class Effects:
     adjustments: tuple[Adjustment, ...] = ()
     commands: tuple[IssuedCommand, ...] = ()
     event: TimelineEvent | None = None
+    payout: Payout | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,15 +151,15 @@ def book(
         commands = _issued(after, decision.commands, around)
         return books, payment, Effects(claim=fact.event_id, commands=commands)
     assert decision.event is not None, "a payment that changed says how"
-    books, entries, adjustments = _post_due(books, payment, after, around)
+    books, after, lines = _post_due(books, payment, after, around)
     effects = Effects(
         claim=fact.event_id,
         fact=after.facts[-1],
         payment=after,
         base_version=payment.version,
         made=tuple(MadeOperation(operation=one, order=order_of(after, one)) for one in decision.made),
-        entries=entries,
-        adjustments=adjustments,
+        entries=lines.entries,
+        adjustments=lines.adjustments,
         commands=_issued(after, decision.commands, around),
         event=TimelineEvent(id=around.new_id(), payment=after, type=decision.event, cause=fact),
     )
@@ -168,7 +182,7 @@ def answer(
         operation = granted
     after = with_operation(payment, operation, around.policy.limits)
     after = replace(after, version=payment.version + 1)
-    books, entries, adjustments = _post_due(books, payment, after, around)
+    books, after, lines = _post_due(books, payment, after, around)
     submit = Command(kind=CommandKind.SUBMIT, operation_id=operation.id, psp=operation.psp)
     changed = event_of(payment, after)
     is_named = changed != "payment.updated"
@@ -178,8 +192,8 @@ def answer(
         payment=after,
         base_version=payment.version,
         made=(MadeOperation(operation=operation, order=order_of(after, operation)),),
-        entries=entries,
-        adjustments=adjustments,
+        entries=lines.entries,
+        adjustments=lines.adjustments,
         commands=_issued(after, (submit,), around),
         event=TimelineEvent(
             id=around.new_id(),
@@ -255,25 +269,91 @@ def _range_ms(command: Command) -> tuple[int, int]:
             return command.delay_ms * 4 // 5, command.delay_ms * 6 // 5
 
 
-def _post_due(
-    books: MerchantBooks, before: Payment, after: Payment, around: Surroundings
-) -> tuple[MerchantBooks, tuple[Entry, ...], tuple[Adjustment, ...]]:
-    """Post what is due now and was not before."""
-    limits = around.policy.limits
-    posted = {(fact.operation_id, fact.kind, fact.part) for fact in due(before, books.fees, limits)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """What was posted: ledger entries, and what they did to the wallet."""
+
     entries: tuple[Entry, ...] = ()
     adjustments: tuple[Adjustment, ...] = ()
-    for fact in due(after, books.fees, limits):
-        if (fact.operation_id, fact.kind, fact.part) not in posted:
-            books, lines, adjustment = post(books, fact, around)
-            entries += lines
-            adjustments += (adjustment,)
-    return books, entries, adjustments
+
+    def __add__(self, more: Lines) -> Lines:
+        return Lines(entries=self.entries + more.entries, adjustments=self.adjustments + more.adjustments)
 
 
-def post(
-    books: MerchantBooks, fact: BusinessFact, around: Surroundings
-) -> tuple[MerchantBooks, tuple[Entry, ...], Adjustment]:
+def mature(
+    books: MerchantBooks, payment: Payment, maturity: Maturity, around: Surroundings
+) -> tuple[MerchantBooks, Payment, Effects]:
+    """The time has come: what it makes available. Nothing, when that has happened before, or is not to happen."""
+    operation, is_reserve = payment.operation(maturity.operation_id), maturity.kind is MaturityKind.RESERVE
+    if operation is None or not (operation.rest_reserve if is_reserve else operation.is_maturing):
+        return books, payment, Effects(claim=maturity.id)
+    books, after, lines = (
+        _release(books, payment, operation, around)
+        if is_reserve
+        else (make_available(books, payment, operation, around))
+    )
+    after = replace(after, version=payment.version + 1)
+    effects = Effects(
+        claim=maturity.id,
+        payment=after,
+        base_version=payment.version,
+        entries=lines.entries,
+        adjustments=lines.adjustments,
+        event=TimelineEvent(
+            id=around.new_id(),
+            payment=after,
+            type="payment.reserve_released" if is_reserve else "payment.available",
+            cause=Scheduled(operation_id=operation.id, source="calendar"),
+        ),
+    )
+    return books, after, effects
+
+
+def make_available(
+    books: MerchantBooks, payment: Payment, operation: Operation, around: Surroundings
+) -> tuple[MerchantBooks, Payment, Lines]:
+    """A capture has matured; the version is the caller's to raise."""
+    payment, wallet = matured(payment, books.wallet(operation.money.currency), operation)
+    return _post_if_any(books.with_wallet(wallet), payment, availability(payment, operation, wallet), around)
+
+
+def _release(
+    books: MerchantBooks, payment: Payment, operation: Operation, around: Surroundings
+) -> tuple[MerchantBooks, Payment, Lines]:
+    return _post_if_any(books, released(payment, operation), release(payment, operation), around)
+
+
+def _post_if_any(
+    books: MerchantBooks, payment: Payment, fact: BusinessFact | None, around: Surroundings
+) -> tuple[MerchantBooks, Payment, Lines]:
+    if fact is None:
+        return books, payment, Lines()
+    books, lines = post(books, fact, around)
+    return books, payment, lines
+
+
+def _post_due(
+    books: MerchantBooks, before: Payment, after: Payment, around: Surroundings
+) -> tuple[MerchantBooks, Payment, Lines]:
+    """Post what is due now and was not before; the payment with what is to come by that."""
+    limits, currency = around.policy.limits, after.money.currency
+    posted = {fact.identity for fact in due(before, limits)}
+    lines = Lines()
+    # Asked again after each: what one posts decides how much the next one moves.
+    while fact := next((one for one in due(after, limits) if one.identity not in posted), None):
+        posted.add(fact.identity)
+        books, posting = post(books, fact, around)
+        after, wallet = rescheduled(after, books.wallet(currency), fact, around.now_ms)
+        books, lines = books.with_wallet(wallet), lines + posting
+        operation = after.operation(fact.operation_id)
+        if fact.kind == "refund_release" and operation is not None:
+            # What has matured while it was held need not wait again.
+            books, after, more = _post_if_any(books, after, availability(after, operation, wallet), around)
+            lines += more
+    return books, after, lines
+
+
+def post(books: MerchantBooks, fact: BusinessFact, around: Surroundings) -> tuple[MerchantBooks, Lines]:
     """Post one business fact: the books after it, its ledger entries and what it did to the wallet."""
     entry_id = around.new_id()
     head, entries = append(
@@ -284,9 +364,7 @@ def post(
         at_ms=around.now_ms,
         epoch=around.epoch,
     )
-    currency = fact.postings[0].money.currency
-    delta = Delta.of(fact.postings)
-    wallet = books.wallet(currency).apply(delta)
+    currency, delta = fact.postings[0].money.currency, Delta.of(fact.postings)
     adjustment = Adjustment(
         id=entry_id,
         merchant_id=books.merchant_id,
@@ -295,4 +373,5 @@ def post(
         delta=delta,
         at_ms=around.now_ms,
     )
-    return replace(books, head=head, wallets={**books.wallets, currency: wallet}), entries, adjustment
+    books = replace(books, head=head).with_wallet(books.wallet(currency).apply(delta))
+    return books, Lines(entries=entries, adjustments=(adjustment,))

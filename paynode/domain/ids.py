@@ -18,6 +18,9 @@ EVENT: Final = "evt"
 MERCHANT: Final = "mer"
 WEBHOOK_ENDPOINT: Final = "whe"
 
+# The merchant whose ledger has the facts that are no merchant's: lines of a report that nobody can explain.
+HOUSE: Final = "00000000-0000-7000-8000-000000000000"
+
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 # Two characters at a time: ids are made public several times in a request, and this halves what it costs.
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
@@ -29,6 +32,12 @@ def public(prefix: str, uuid: str) -> str:
     """The TypeID of a UUID given as text."""
     number = int(uuid.replace("-", ""), 16)
     return f"{prefix}_" + "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
+
+
+def uuid_of(content: bytes) -> str:
+    """A UUID that follows from at least 16 bytes of a hash: a UUIDv8, whose bits are for whoever makes it to choose."""
+    number = int.from_bytes(content[:16], "big")
+    return str(UUID(int=(number & ~(0xF << 76) & ~(0x3 << 62)) | 0x8 << 76 | 0x2 << 62))
 
 
 def parse(prefix: str, text: str) -> str | None:

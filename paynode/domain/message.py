@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
+from paynode.domain.maturing import Maturity
+from paynode.domain.mending import BooksAdjustment, WalletCorrection
 from paynode.domain.payment import Fact
-from paynode.domain.publishing import OutsideEvent, WalletMovement
+from paynode.domain.publishing import CaptureRequest, OutsideEvent, RefundRequest
+from paynode.domain.report import ReportLine
 from paynode.domain.requesting import Request
 
 # What outbox rows for merchants' actors are called.
 EVIDENCE: Final = "psp.evidence"
 REQUEST: Final = "payment.request"
+REPORT_LINE: Final = "settlement.line"
+CORRECTION: Final = "wallet.correction"
+ADJUSTMENT: Final = "books.adjustment"
+
+Content: TypeAlias = Fact | Request | OutsideEvent | Maturity | ReportLine | WalletCorrection | BooksAdjustment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """Evidence about a payment, a merchant's request about one, or what an outside publisher says.
+    """Evidence about a payment, a merchant's request about one, what an outside publisher says, or what follows from
+    the calendar, a PSP's report or an operator.
 
     `ref` is the outbox row that a pointer led to, and claiming its effect is deleting that row; an outside event has
     none, unless it was requeued. `fields` is what an outside event came as, for its dead letter.
@@ -25,7 +34,7 @@ class Message:
 
     ref: str | None
     merchant_id: str
-    content: Fact | Request | OutsideEvent
+    content: Content
     fields: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -36,13 +45,18 @@ class Message:
     @property
     def event_id(self) -> str:
         """What recognises its effect, for ever."""
-        return self.content.event_id if isinstance(self.content, Fact) else self.content.id
+        return self.content.id if isinstance(self.content, OutsideEvent) else self.content.event_id
 
     @property
     def payment_id(self) -> str | None:
         """The payment that it is about; None for one about a wallet."""
-        about = self.content.data if isinstance(self.content, OutsideEvent) else self.content
-        return None if isinstance(about, WalletMovement) else about.payment_id
+        match self.content:
+            case OutsideEvent(data=RefundRequest() | CaptureRequest() as asked):
+                return asked.payment_id
+            case Fact() | Request() | Maturity() | ReportLine() as about:
+                return about.payment_id
+            case _:
+                return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +125,7 @@ def letter_of(
     return DeadLetter(id=letter_id, stream=stream, entry_id=entry_id, what=what, first_failed_at_ms=now_ms)
 
 
-def type_of(content: Fact | Request | OutsideEvent) -> str:
+def type_of(content: Content) -> str:
     """What a message is called, on a stream and on a dead letter."""
     match content:
         case Fact():
@@ -120,3 +134,11 @@ def type_of(content: Fact | Request | OutsideEvent) -> str:
             return REQUEST
         case OutsideEvent():
             return content.type
+        case Maturity():
+            return content.kind
+        case ReportLine():
+            return REPORT_LINE
+        case WalletCorrection():
+            return CORRECTION
+        case BooksAdjustment():
+            return ADJUSTMENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,12 +44,20 @@ class Money:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeePlan:
-    """What paynode keeps of a capture: `fixed` minor units and `basis_points` (1/100 of a percent) of it."""
+    """What paynode keeps: `fixed` minor units of a payment, `basis_points` (1/100 of a percent) of each capture."""
 
     fixed: int
     basis_points: int
 
-    def fee(self, captured: Money) -> Money:
-        """The fee of one capture: half a minor unit rounds up, and a fee never exceeds what it is taken from."""
-        share = (captured.amount * self.basis_points + BASIS_POINTS // 2) // BASIS_POINTS
-        return Money(amount=min(self.fixed + share, captured.amount), currency=captured.currency)
+
+def shares(amount: int, weights: Sequence[int]) -> tuple[int, ...]:
+    """Divide `amount` minor units by `weights`, by largest remainder: the shares sum up to it exactly.
+
+    Each share is rounded down; the units that are left go, one each, to where most was cut off, of equals to the first.
+    """
+    whole = sum(weights)
+    parts = [divmod(amount * weight, whole) for weight in weights]
+    left = amount - sum(share for share, _ in parts)
+    by_cut_off = sorted(range(len(weights)), key=lambda place: -parts[place][1])
+    favoured = frozenset(by_cut_off[:left])
+    return tuple(share + (place in favoured) for place, (share, _) in enumerate(parts))

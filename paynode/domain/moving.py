@@ -1,4 +1,4 @@
-"""What internal services ask for, movements of wallets and operations: applied, or refused and announced."""
+"""What internal services ask for, movements of wallets, payouts and operations: applied, or refused and announced."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Final
 
 from paynode.domain.booking import Effects, MerchantBooks, Surroundings, answer, post
 from paynode.domain.payment import Payment
-from paynode.domain.postings import AVAILABLE, SUSPENSE_INTERNAL, BusinessFact, Posting
+from paynode.domain.payouts import Payout, PayoutState, creation, ending
+from paynode.domain.postings import AVAILABLE, LOSS, SUSPENSE_INTERNAL, BusinessFact, Posting
 from paynode.domain.publishing import (
     CaptureRequest,
     OutsideEvent,
     OutsideType,
+    PayoutEnd,
+    PayoutOrder,
     RefundRequest,
     Result,
     Verdict,
@@ -30,9 +33,32 @@ def move(
     refusal = _refusal(books, event.type, movement)
     if refusal is not None:
         return books, Effects(claim=ref, verdict=Verdict.of(event, Result.REFUSED, refusal))
-    books, entries, adjustment = post(books, _business_fact(event, movement), around)
-    verdict = Verdict.of(event, Result.APPLIED)
-    return books, Effects(claim=ref, verdict=verdict, entries=entries, adjustments=(adjustment,))
+    return _applied(books, _business_fact(event, movement), event, ref, around)
+
+
+def pay_out(
+    books: MerchantBooks, event: OutsideEvent, order: PayoutOrder, ref: str | None, around: Surroundings
+) -> tuple[MerchantBooks, Effects]:
+    """Decide upon a payout: only what is available and covers what the merchant owes elsewhere may leave."""
+    if order.money.amount > books.wallet(order.money.currency).payable:
+        return books, Effects(claim=ref, verdict=Verdict.of(event, Result.REFUSED, "insufficient_funds"))
+    payout = Payout(id=event.id, merchant_id=books.merchant_id, money=order.money, reference=order.reference)
+    books = replace(books, payouts={**books.payouts, payout.id: payout})
+    books, effects = _applied(books, creation(payout), event, ref, around)
+    return books, replace(effects, payout=payout)
+
+
+def end_payout(
+    books: MerchantBooks, event: OutsideEvent, end: PayoutEnd, ref: str | None, around: Surroundings
+) -> tuple[MerchantBooks, Effects]:
+    """Decide upon the end of a payout; of one that has ended, or never was, nothing more is believed."""
+    payout = books.payouts.get(end.payout_id)
+    if payout is None:
+        return books, Effects(claim=ref, verdict=Verdict.of(event, Result.REFUSED, "payout_not_open"))
+    payout = payout.ended(PayoutState.PAID if event.type is OutsideType.PAYOUT_PAID else PayoutState.FAILED)
+    books = replace(books, payouts={key: one for key, one in books.payouts.items() if key != payout.id})
+    books, effects = _applied(books, ending(payout), event, ref, around)
+    return books, replace(effects, payout=payout)
 
 
 def request_of(event: OutsideEvent, asked: RefundRequest | CaptureRequest) -> Request:
@@ -65,26 +91,38 @@ def on_request(
     return books, payment, replace(effects, claim=ref, decided=None, verdict=verdict)
 
 
+def _applied(
+    books: MerchantBooks, fact: BusinessFact, event: OutsideEvent, ref: str | None, around: Surroundings
+) -> tuple[MerchantBooks, Effects]:
+    books, lines = post(books, fact, around)
+    verdict = Verdict.of(event, Result.APPLIED)
+    return books, Effects(claim=ref, verdict=verdict, entries=lines.entries, adjustments=lines.adjustments)
+
+
 def _refusal(books: MerchantBooks, event_type: OutsideType, movement: WalletMovement) -> str | None:
     """Why it cannot be; None when it can. Only what is available may be taken: the rest is not the merchant's yet."""
     available, amount = books.wallet(movement.money.currency).available, movement.money.amount
     if event_type is OutsideType.WALLET_DEBIT:
         return "insufficient_funds" if amount > available else None
+    if event_type is OutsideType.WALLET_WRITE_OFF:
+        return "nothing_to_write_off" if amount > -available else None
     return "balance_limit" if available + amount > BALANCE_MAX else None
 
 
+# What a movement is called in the ledger, where the money comes from and where it goes.
+_POSTINGS: Final = {
+    OutsideType.WALLET_CREDIT: ("credit", SUSPENSE_INTERNAL, AVAILABLE),
+    OutsideType.WALLET_DEBIT: ("debit", AVAILABLE, SUSPENSE_INTERNAL),
+    OutsideType.WALLET_WRITE_OFF: ("write_off", LOSS, AVAILABLE),
+}
+
+
 def _business_fact(event: OutsideEvent, movement: WalletMovement) -> BusinessFact:
-    is_credit = event.type is OutsideType.WALLET_CREDIT
-    posting = Posting(
-        type="credit" if is_credit else "debit",
-        debit=SUSPENSE_INTERNAL if is_credit else AVAILABLE,
-        credit=AVAILABLE if is_credit else SUSPENSE_INTERNAL,
-        money=movement.money,
-    )
+    name, debit, credit = _POSTINGS[event.type]
     return BusinessFact(
         operation_id=event.id,
-        kind=posting.type,
+        kind=name,
         payment_id=None,
         reference=movement.reference,
-        postings=(posting,),
+        postings=(Posting(type=name, debit=debit, credit=credit, money=movement.money),),
     )

@@ -6,12 +6,13 @@ which order they came.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from paynode.domain.money import Money
 from paynode.domain.psp import Outcome
+from paynode.domain.terms import Terms
 
 
 class Status(StrEnum):
@@ -95,6 +96,7 @@ class Source(StrEnum):
     CALLBACK = "callback"
     INQUIRY = "inquiry"
     OPERATOR = "operator"
+    REPORT = "report"  # the PSP's settlement report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +168,10 @@ class Operation:
     `hold_available` and `hold_pending`: what a refund keeps of the merchant's money until the PSP has answered, by the
     bucket it came from. `is_final`: a capture after which the rest of the authorization is let go. `target`: the PSP's
     name of the surplus that it gives back.
+
+    Of a capture or a sale that is booked: `rest_pending` has still to become available, at `matures_at_ms` (None: when
+    the PSP has settled it) as long as `is_maturing`; `rest_reserve` is held back until `releases_at_ms` (None: nothing
+    is). Milliseconds since 1970.
     """
 
     id: str
@@ -180,6 +186,11 @@ class Operation:
     hold_pending: int = 0
     reason: str = ""
     target: str | None = None
+    is_maturing: bool = False
+    matures_at_ms: int | None = None
+    rest_pending: int = 0
+    releases_at_ms: int | None = None
+    rest_reserve: int = 0
 
     @property
     def is_charge(self) -> bool:
@@ -243,13 +254,14 @@ class Payment:
     contradicts the terms or other evidence, and says which. `is_held_up`: an earlier message about it is a dead
     letter, behind which later ones wait. `route`: the PSPs that may take it, in their order. `is_given_up`: its
     order's slot was let go of. `is_for_pos`: it is kept or reversed at an instant, once and for ever. `is_automatic`:
-    its capture is nobody's to ask for.
+    its capture is nobody's to ask for. `terms`: those that were in force when it was accepted.
     """
 
     id: str
     merchant_id: str
     money: Money
     method: Method
+    terms: Terms
     operations: tuple[Operation, ...]
     facts: tuple[Fact, ...] = ()
     status: Status
@@ -275,6 +287,11 @@ class Payment:
     def operation(self, operation_id: str) -> Operation | None:
         """One of its operations."""
         return next((one for one in self.operations if one.id == operation_id), None)
+
+    def with_operation_changed(self, changed: Operation) -> Payment:
+        """With this one in the place of the one of its name."""
+        operations = tuple(changed if one.id == changed.id else one for one in self.operations)
+        return replace(self, operations=operations)
 
     def facts_of(self, operation: Operation) -> tuple[Fact, ...]:
         """What is known about one operation, in the order in which it came to the books."""

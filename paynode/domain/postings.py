@@ -10,19 +10,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from paynode.domain.evidence import Limits, surplus, was_given_up
-from paynode.domain.money import FeePlan, Money
+from paynode.domain.evidence import Limits, booked, surplus, was_given_up
+from paynode.domain.money import Money
 from paynode.domain.payment import GIVEN_UP, Fact, Operation, OperationKind, OperationState, Origin, Payment
+from paynode.domain.terms import Split
 
 PENDING: Final = "merchant:pending"
 AVAILABLE: Final = "merchant:available"
 RESERVE: Final = "merchant:reserve"
 HELD: Final = "merchant:held"
 FEE_REVENUE: Final = "fee_revenue"
-
+PSP_FEES: Final = "psp_fee_expense"
+BANK: Final = "bank"
+PAYOUT_TRANSIT: Final = "payout_transit"
+LOSS: Final = "loss"
 
 # Where money that internal services move comes from and goes to, until somebody accounts for it.
 SUSPENSE_INTERNAL: Final = "suspense:internal"
+
+
+_CAPTURING: Final = (OperationKind.SALE, OperationKind.CAPTURE)
 
 
 def receivable(psp: str) -> str:
@@ -66,17 +73,22 @@ class BusinessFact:
     reference: str
     postings: tuple[Posting, ...]
 
+    @property
+    def identity(self) -> tuple[str, str, int]:
+        """What recognises it."""
+        return self.operation_id, self.kind, self.part
 
-def due(payment: Payment, fees: FeePlan, limits: Limits) -> tuple[BusinessFact, ...]:
+
+def due(payment: Payment, limits: Limits) -> tuple[BusinessFact, ...]:
     """All business facts that operations and evidence support, whether or not they are posted already."""
-    return tuple(fact for one in payment.operations for fact in _due(payment, one, fees, limits))
+    return tuple(fact for one in payment.operations for fact in _due(payment, one, limits))
 
 
-def _due(payment: Payment, operation: Operation, fees: FeePlan, limits: Limits) -> Iterator[BusinessFact]:
+def _due(payment: Payment, operation: Operation, limits: Limits) -> Iterator[BusinessFact]:
     facts = payment.facts_of(operation)
     match operation.kind:
         case OperationKind.SALE | OperationKind.CAPTURE:
-            yield from _of_capture(payment, operation, fees)
+            yield from _of_capture(payment, operation)
         case OperationKind.REFUND if operation.origin is Origin.SURPLUS:
             yield from _of_return(payment, operation)
         case OperationKind.REFUND:
@@ -87,16 +99,41 @@ def _due(payment: Payment, operation: Operation, fees: FeePlan, limits: Limits) 
         yield _of_surplus(payment, operation, fact, part)
 
 
-def _of_capture(payment: Payment, operation: Operation, fees: FeePlan) -> Iterator[BusinessFact]:
-    if operation.state not in (OperationState.APPROVED, OperationState.REVERSED):
+def _of_capture(payment: Payment, operation: Operation) -> Iterator[BusinessFact]:
+    if not _is_posted(operation):
         return
-    captured, fee = operation.money, fees.fee(operation.money)
+    captured, currency = operation.money, operation.money.currency
+    split = split_of(payment, operation)
     postings = [Posting(type="capture", debit=receivable(operation.psp), credit=PENDING, money=captured)]
-    if fee.amount > 0:
-        postings.append(Posting(type="fee", debit=PENDING, credit=FEE_REVENUE, money=fee))
-    yield _fact(payment, operation, "capture", *postings)
+    postings += _some("fee", PENDING, FEE_REVENUE, split.fee, currency)
+    held_back = _some("reserve", PENDING, RESERVE, split.reserve, currency)
+    yield _fact(payment, operation, "capture", *postings, *held_back)
     if operation.state is OperationState.REVERSED:
-        yield _fact(payment, operation, "reversal", *(_mirror(one) for one in reversed(postings)))
+        # Of what was held back only what has not been released since; the rest the merchant owes.
+        left = _some("reversal", RESERVE, PENDING, operation.rest_reserve, currency)
+        yield _fact(payment, operation, "reversal", *left, *(_mirror(one) for one in reversed(postings)))
+
+
+def split_of(payment: Payment, operation: Operation) -> Split:
+    """How a capture that is booked was divided."""
+    return payment.terms.split(operation.money.amount, has_fixed_fee=_is_first_capture(payment, operation))
+
+
+def _is_posted(operation: Operation) -> bool:
+    return operation.state in (OperationState.APPROVED, OperationState.REVERSED)
+
+
+def _is_first_capture(payment: Payment, operation: Operation) -> bool:
+    """Whether of all captures this one came to the books first: with it goes the fixed fee, which is taken once."""
+    captures = [one for one in payment.operations if one.kind in _CAPTURING and _is_posted(one)]
+    firsts = {one.id: booked(one, payment.facts_of(one)) for one in captures}
+    order = [fact.operation_id for fact in payment.facts if fact is firsts.get(fact.operation_id)]
+    return order[:1] == [operation.id]
+
+
+def _some(type: str, debit: str, credit: str, amount: int, currency: str) -> list[Posting]:  # noqa: A002 - the field's name
+    money = Money(amount=amount, currency=currency)
+    return [Posting(type=type, debit=debit, credit=credit, money=money)] if amount else []
 
 
 def _of_refund(payment: Payment, operation: Operation, facts: Sequence[Fact], limits: Limits) -> Iterator[BusinessFact]:
@@ -105,7 +142,7 @@ def _of_refund(payment: Payment, operation: Operation, facts: Sequence[Fact], li
     is_released = operation.state in GIVEN_UP or was_given_up(operation, facts, limits)
     if is_released:
         yield _fact(payment, operation, "refund_release", *(_mirror(one, "refund_release") for one in held))
-    if operation.state in (OperationState.APPROVED, OperationState.REVERSED):
+    if _is_posted(operation):
         # What is no longer held comes out of what is available, below zero if need be: the PSP has paid it.
         source = AVAILABLE if is_released else HELD
         yield _fact(
@@ -121,7 +158,7 @@ def _of_refund(payment: Payment, operation: Operation, facts: Sequence[Fact], li
 
 def _of_return(payment: Payment, operation: Operation) -> Iterator[BusinessFact]:
     """A surplus that the PSP has given back was never the merchant's: it leaves as it came."""
-    if operation.state not in (OperationState.APPROVED, OperationState.REVERSED):
+    if not _is_posted(operation):
         return
     debit, credit = suspense(operation.psp), receivable(operation.psp)
     back = Posting(type="surplus_return", debit=debit, credit=credit, money=operation.money)
@@ -131,16 +168,10 @@ def _of_return(payment: Payment, operation: Operation) -> Iterator[BusinessFact]
 
 
 def _hold(operation: Operation) -> list[Posting]:
-    parts = ((AVAILABLE, operation.hold_available), (PENDING, operation.hold_pending))
+    currency = operation.money.currency
     return [
-        Posting(
-            type="refund_hold",
-            debit=bucket,
-            credit=HELD,
-            money=Money(amount=amount, currency=operation.money.currency),
-        )
-        for bucket, amount in parts
-        if amount
+        *_some("refund_hold", AVAILABLE, HELD, operation.hold_available, currency),
+        *_some("refund_hold", PENDING, HELD, operation.hold_pending, currency),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What publishers outside paynode may say: wallet movements and requests about payments, signed by their key."""
+"""What publishers outside paynode may say: about wallets, payments and payouts, signed by their key."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ class OutsideType(StrEnum):
     WALLET_DEBIT = "paynode.wallet.debit.v1"
     REFUND_REQUEST = "paynode.refund.request.v1"
     CAPTURE_REQUEST = "paynode.capture.request.v1"
+    WALLET_WRITE_OFF = "paynode.wallet.write_off.v1"
+    PAYOUT_CREATE = "paynode.payout.create.v1"
+    PAYOUT_PAID = "paynode.payout.paid.v1"
+    PAYOUT_FAILED = "paynode.payout.failed.v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalletMovement:
-    """Data of a credit or a debit. `reference` is the publisher's own; `reason` is for people."""
+    """Data of a credit, a debit or a write-off. `reference` is the publisher's own; `reason` is for people."""
 
     money: Money
     reason: str
@@ -46,7 +50,23 @@ class CaptureRequest:
     is_final: bool = False
 
 
-OutsideData: TypeAlias = WalletMovement | RefundRequest | CaptureRequest
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayoutOrder:
+    """Pay this much of what is available to the merchant. `reference` is the publisher's own."""
+
+    money: Money
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayoutEnd:
+    """The bank has paid a payout, or could not; `payout_id` is the id of the event that asked for it."""
+
+    payout_id: str
+    reason: str = ""
+
+
+OutsideData: TypeAlias = WalletMovement | RefundRequest | CaptureRequest | PayoutOrder | PayoutEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

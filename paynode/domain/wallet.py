@@ -44,7 +44,11 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wallet:
-    """`balance` is what paynode owes the merchant: pending + available + reserve + held, in minor units."""
+    """`balance` is what paynode owes the merchant: pending + available + reserve + held, in minor units.
+
+    `maturing` is what captures have still to make available. When the merchant owes something, less than that is
+    pending: what matures pays the debt first.
+    """
 
     currency: str
     pending: int = 0
@@ -52,11 +56,22 @@ class Wallet:
     reserve: int = 0
     held: int = 0
     version: int = 0
+    maturing: int = 0
 
     @property
     def balance(self) -> int:
         """The sum of the buckets."""
         return self.pending + self.available + self.reserve + self.held
+
+    @property
+    def matured(self) -> int:
+        """What is pending although nothing keeps it there any more."""
+        return max(self.pending - self.maturing, 0)
+
+    @property
+    def payable(self) -> int:
+        """What may be paid out: what is available, less what the merchant owes elsewhere."""
+        return max(self.available + min(self.pending, 0) + min(self.reserve, 0), 0)
 
     def apply(self, delta: Delta) -> Wallet:
         """The wallet after one business fact, one version later."""
@@ -67,4 +82,5 @@ class Wallet:
             reserve=self.reserve + delta.reserve,
             held=self.held + delta.held,
             version=self.version + 1,
+            maturing=self.maturing,
         )

@@ -9,9 +9,9 @@ from typing import Final, Self
 import aiohttp
 from yarl import URL
 
-from paynode.config import SettingRefused
 from paynode.domain.screening import Judgement, Question
 from paynode.fraud.words import asked, judgement, out
+from paynode.sections import SettingRefused
 
 _ANSWER_BYTES_MAX: Final = 4096
 # Below the time after which servers close an idle connection (commonly 60 to 75 s).

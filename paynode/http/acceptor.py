@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from paynode.config import Http
 from paynode.domain.accepting import Accepted, KeyUse, NewPayment, StoredAnswer, Verdict
 from paynode.domain.errors import Conflict, Poison, Transient, Unavailable
 from paynode.domain.road import Pointer
 from paynode.http.announcing import Announcer
 from paynode.runtime.grouping import Grouper
+from paynode.sections import Http
 
 # One place in so many that wait for a group is kept for points of sale.
 _POS_PLACES: Final = 8

@@ -8,7 +8,6 @@ from typing import Final, Generic, TypeVar
 
 from aiohttp import web
 
-from paynode.config import Http
 from paynode.domain.accepting import StoredAnswer
 from paynode.domain.payment import Method, Status
 from paynode.domain.reading import PaymentView
@@ -16,6 +15,7 @@ from paynode.http import representation
 from paynode.http.context import Context
 from paynode.http.prefer import Preference
 from paynode.http.problem import retry_after
+from paynode.sections import Http
 
 # Beyond the wait: what the last read and the storing of the answer may take before a retry may step in.
 _GRACE_S: Final = 1.0

@@ -10,7 +10,6 @@ from typing import Final, Protocol, assert_never
 import uuid_utils
 from aiohttp import web
 
-from paynode.config import Http
 from paynode.domain import ids
 from paynode.domain.accepting import KeyUse, StoredAnswer
 from paynode.domain.asking import Asked, AskVerdict, Left, NewRequest
@@ -32,6 +31,7 @@ from paynode.http.problem import not_found, retry_after
 from paynode.http.refusals import problem_of
 from paynode.http.strict_body import read_as
 from paynode.http.waiting import Waiters, Watch
+from paynode.sections import Http
 
 _Body = CaptureBody | RefundBody | EmptyBody
 

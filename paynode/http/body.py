@@ -6,8 +6,8 @@ import asyncio
 
 from aiohttp import web
 
-from paynode.config import Http
 from paynode.http.problem import Problem
+from paynode.sections import Http
 
 
 async def read_body(request: web.Request, limits: Http) -> bytes:

@@ -12,7 +12,6 @@ import orjson
 import uuid_utils
 from aiohttp import web
 
-from paynode.config import Http
 from paynode.domain.accepting import Operated, Received
 from paynode.domain.callbacks import fact_of, stream_of
 from paynode.domain.payment import Fact
@@ -22,6 +21,7 @@ from paynode.http.announcing import Announcer
 from paynode.http.body import read_body
 from paynode.http.context import CONTEXT
 from paynode.http.problem import Problem, not_found
+from paynode.sections import Http
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _MALFORMED: Final = "malformed"

@@ -9,10 +9,10 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from paynode.config import Http
 from paynode.http.dressing import written
 from paynode.http.glance import Glance, Refusing
 from paynode.http.problem import Problem, retry_after
+from paynode.sections import Http
 
 # Bytes of a request line and of one header; the default of most servers.
 _LINE_MAX: Final = 8190

@@ -11,7 +11,6 @@ from typing import assert_never
 import uuid_utils
 from aiohttp import web
 
-from paynode.config import Http
 from paynode.domain.accepting import Abandoned, Accepted, KeyUse, MerchantKey, NewPayment, StoredAnswer
 from paynode.domain.errors import (
     IdempotencyKeyInFlight,
@@ -38,6 +37,7 @@ from paynode.http.point_of_sale import PointOfSale, is_ripe, plan_of_pos
 from paynode.http.problem import Problem
 from paynode.http.waiting import Waiters, Watch
 from paynode.http.work import Work
+from paynode.sections import Http
 
 _PATH = "/v1/payments"
 # The PSP of what no PSP takes: it is only looked up by its key, and never made.

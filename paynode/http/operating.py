@@ -17,7 +17,6 @@ from typing import Annotated, Final, Protocol
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from paynode.config import Http
 from paynode.domain import ids
 from paynode.domain.dead_letters import (
     WHY_NOT,
@@ -34,6 +33,7 @@ from paynode.http import json_gate, query, representation
 from paynode.http.body import read_json
 from paynode.http.middleware import Observer, surrounding
 from paynode.http.problem import Flaw, Problem, not_found
+from paynode.sections import Http
 
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]{1,200}=*)", re.ASCII | re.IGNORECASE)
 _OPERATOR_HEADER: Final = "Paynode-Operator"

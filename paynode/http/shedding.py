@@ -14,7 +14,6 @@ from typing import Final, Protocol
 import anyio
 import uuid_utils
 
-from paynode.config import Overload
 from paynode.domain import ids
 from paynode.http import rate_fields
 from paynode.http.dressing import written
@@ -23,6 +22,7 @@ from paynode.http.pressure import Pace, Pressure
 from paynode.http.problem import RETRY_AFTER_S, Problem, retry_after
 from paynode.http.quotas import Quotas, Waits
 from paynode.http.work import ORDER, Work
+from paynode.sections import Overload
 
 # Seconds that the oldest of something has been waiting by now; 0 when nothing waits.
 Waiting = Callable[[], float]

@@ -16,8 +16,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from paynode.config import Log
 from paynode.observability.lines import Lines
+from paynode.sections import Log
 
 # Ids, words, counts and durations. Never a body, a header, a key, a name or an address of a customer.
 ALLOWED: Final = frozenset(

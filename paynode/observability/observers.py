@@ -224,6 +224,10 @@ class Observer:
         """A sweep for them broke off; the next one begins anew."""
         self._log.warning("reversing_failed", error=str(error))
 
+    def calendar_failed(self, error: Exception) -> None:
+        """A look at the calendar broke off; the next one begins anew."""
+        self._log.warning("calendar_failed", error=str(error))
+
     # -- dead letters ---------------------------------------------------------------------------------------------
 
     def reburied(self, shown: int, removed: int) -> None:

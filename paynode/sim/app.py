@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from paynode.config import SettingRefused, Settings, SimAccount
+from paynode.config import Settings
+from paynode.sections import SettingRefused, SimAccount
 from paynode.sim.acquirer import Acquirer
 from paynode.sim.api import Api
 from paynode.sim.callbacks import Courier

@@ -15,12 +15,12 @@ WITH asked AS MATERIALIZED (
 ), accepted AS (
     INSERT INTO payments (
         id, merchant_id, idempotency_key, order_id, order_slot, amount, currency, capture, method, customer,
-        description, metadata, status, psp, route, created_at, updated_at, reverse_at
+        description, metadata, status, psp, route, created_at, updated_at, reverse_at, terms_id
     )
     SELECT
         id, merchant_id, key, order_id, order_id, amount, currency, capture, method, customer,
         description, metadata, status, psp, route, created_at, created_at,
-        clock_timestamp() + reverse_after_s * interval '1 s'
+        clock_timestamp() + reverse_after_s * interval '1 s', terms_in_force(merchant_id)
     FROM asked ORDER BY merchant_id, key
     ON CONFLICT DO NOTHING
     RETURNING id

@@ -9,10 +9,11 @@ from typing import Final, TypeAlias, TypeVar
 import orjson
 
 from paynode.domain.batch import Batch, HeadChange, WalletChange
-from paynode.domain.booking import Adjustment
+from paynode.domain.booking import Adjustment, Scheduled
 from paynode.domain.ledger import Entry
 from paynode.domain.message import DeadLetter
 from paynode.domain.payment import Fact, Payment
+from paynode.domain.payouts import Payout, PayoutState
 from paynode.domain.requesting import Request
 from paynode.storage.bodies import encode_order
 
@@ -53,6 +54,8 @@ def document(batch: Batch, *, lease_s: float, has_ledger: bool) -> str:
         "new_wallets": _wallets(new),
         "heads": _heads(begun),
         "new_heads": _heads(first),
+        "payouts": [_payout(one) for one in batch.payouts if one.state is PayoutState.CREATED],
+        "ended_payouts": [_payout(one) for one in batch.payouts if one.state is not PayoutState.CREATED],
         "events": _events(batch),
         "commands": _commands(batch),
         "answered": batch.answered,
@@ -155,6 +158,11 @@ def _operations(batch: Batch) -> _Rows:
             "state": operation.state,
             "psp": operation.psp,
             "psp_reference": operation.reference,
+            "is_maturing": operation.is_maturing,
+            "matures_at_ms": operation.matures_at_ms,
+            "rest_pending": operation.rest_pending,
+            "releases_at_ms": operation.releases_at_ms,
+            "rest_reserve": operation.rest_reserve,
         }
         for change in batch.payments
         for operation in change.payment.operations
@@ -201,6 +209,7 @@ def _wallets(changes: Sequence[WalletChange]) -> _Rows:
             "available": change.wallet.available,
             "reserve": change.wallet.reserve,
             "held": change.wallet.held,
+            "maturing": change.wallet.maturing,
             "version": change.wallet.version,
             "base_version": change.base_version,
         }
@@ -218,6 +227,17 @@ def _heads(changes: Sequence[HeadChange]) -> _Rows:
         }
         for change in changes
     ]
+
+
+def _payout(payout: Payout) -> dict[str, object]:
+    return {
+        "id": payout.id,
+        "merchant_id": payout.merchant_id,
+        "currency": payout.money.currency,
+        "amount": payout.money.amount,
+        "reference": payout.reference,
+        "state": payout.state,
+    }
 
 
 def _commands(batch: Batch) -> _Rows:
@@ -256,7 +276,7 @@ def _events(batch: Batch) -> _Rows:
     ]
 
 
-def _told_by(payment: Payment, cause: Fact | Request) -> dict[str, object]:
+def _told_by(payment: Payment, cause: Fact | Request | Scheduled) -> dict[str, object]:
     """Who changed it and how."""
     match cause:
         case Fact():
@@ -268,6 +288,16 @@ def _told_by(payment: Payment, cause: Fact | Request) -> dict[str, object]:
                 "source": cause.source,
                 "outcome": cause.outcome,
                 "reason": cause.reason,
+            }
+        case Scheduled():
+            operation = payment.operation(cause.operation_id)
+            assert operation is not None, "it has matured"
+            return {
+                "operation_id": operation.id,
+                "operation": operation.kind,
+                "source": cause.source,
+                "outcome": "available",
+                "reason": "",
             }
         case Request():
             return {

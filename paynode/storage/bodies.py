@@ -6,31 +6,31 @@ older paynode wrote, is refused here as poison and never reaches an actor half u
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import Final, NoReturn, TypeVar
+from typing import Final
 
 import orjson
 
-from paynode.domain.errors import Poison
-from paynode.domain.money import AMOUNT_MAX, AMOUNT_MIN, Money
+from paynode.domain.money import AMOUNT_MAX, AMOUNT_MIN
 from paynode.domain.payment import Fact, Method, OperationKind, PspOrder, Source
 from paynode.domain.psp import Outcome
 from paynode.domain.requesting import Request, RequestKind
-
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-_CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
-_BIGINT_MAX: Final = 2**63 - 1
-# Characters. The longest text that any gate lets in is a URL of 2,000; above this something else was written here.
-_TEXT_MAX: Final = 8192
+from paynode.storage.members import (
+    flag,
+    integer_or_none,
+    money,
+    object_of,
+    refuse,
+    text,
+    text_or_none,
+    uuid,
+    uuid_or_none,
+    word,
+)
 
 _REQUEST_FIELDS: Final = frozenset(Request.__dataclass_fields__)
 # Who told a fact stands in the row of whoever brought it, not in what was said.
 _FACT_FIELDS: Final = frozenset(Fact.__dataclass_fields__) - {"psp"}
 _ORDER_FIELDS: Final = (frozenset(PspOrder.__dataclass_fields__) - {"money"}) | {"amount", "currency"}
-
-Word = TypeVar("Word", bound=StrEnum)
 
 
 def encode_fact(fact: Fact) -> str:
@@ -58,21 +58,21 @@ def decode_fact(body: str | bytes) -> Fact:
 
     Raises: Poison (`body_invalid`).
     """
-    fields = _object(body, _FACT_FIELDS)
+    fields = object_of(body, _FACT_FIELDS)
     return Fact(
-        event_id=_uuid(fields, "event_id"),
-        payment_id=_uuid(fields, "payment_id"),
-        operation_id=_uuid(fields, "operation_id"),
-        outcome=_word(fields, "outcome", Outcome),
-        source=_word(fields, "source", Source),
-        reference=_text_or_none(fields, "reference"),
-        amount=_integer_or_none(fields, "amount"),
+        event_id=uuid(fields, "event_id"),
+        payment_id=uuid(fields, "payment_id"),
+        operation_id=uuid(fields, "operation_id"),
+        outcome=word(fields, "outcome", Outcome),
+        source=word(fields, "source", Source),
+        reference=text_or_none(fields, "reference"),
+        amount=integer_or_none(fields, "amount"),
         # What a PSP claims may be any text: a wrong currency is evidence for people, not a broken message.
-        currency=_text_or_none(fields, "currency"),
-        page_url=_text_or_none(fields, "page_url"),
-        reason=_text(fields, "reason"),
-        psp_at_ms=_integer_or_none(fields, "psp_at_ms"),
-        fraud_check=_text_or_none(fields, "fraud_check"),
+        currency=text_or_none(fields, "currency"),
+        page_url=text_or_none(fields, "page_url"),
+        reason=text(fields, "reason"),
+        psp_at_ms=integer_or_none(fields, "psp_at_ms"),
+        fraud_check=text_or_none(fields, "fraud_check"),
     )
 
 
@@ -96,18 +96,18 @@ def decode_request(body: str | bytes) -> Request:
 
     Raises: Poison (`body_invalid`).
     """
-    fields = _object(body, _REQUEST_FIELDS)
-    amount = _integer_or_none(fields, "amount")
+    fields = object_of(body, _REQUEST_FIELDS)
+    amount = integer_or_none(fields, "amount")
     if amount is not None and not AMOUNT_MIN <= amount <= AMOUNT_MAX:
-        _refuse("amount is out of bounds")
+        refuse("amount is out of bounds")
     return Request(
-        id=_uuid(fields, "id"),
-        payment_id=_uuid(fields, "payment_id"),
-        kind=_word(fields, "kind", RequestKind),
+        id=uuid(fields, "id"),
+        payment_id=uuid(fields, "payment_id"),
+        kind=word(fields, "kind", RequestKind),
         amount=amount,
-        is_final=_flag(fields, "is_final"),
-        reason=_text(fields, "reason"),
-        expected_version=_integer_or_none(fields, "expected_version"),
+        is_final=flag(fields, "is_final"),
+        reason=text(fields, "reason"),
+        expected_version=integer_or_none(fields, "expected_version"),
     )
 
 
@@ -139,95 +139,27 @@ def decode_order(body: str | bytes) -> PspOrder:
 
     Raises: Poison (`body_invalid`).
     """
-    fields = _object(body, _ORDER_FIELDS)
+    fields = object_of(body, _ORDER_FIELDS)
     order = PspOrder(
-        operation_id=_uuid(fields, "operation_id"),
-        payment_id=_uuid(fields, "payment_id"),
-        merchant_id=_uuid(fields, "merchant_id"),
-        psp=_text(fields, "psp"),
-        kind=_word(fields, "kind", OperationKind),
-        money=_money(fields),
-        method=_word(fields, "method", Method),
-        token=_text_or_none(fields, "token"),
-        return_url=_text_or_none(fields, "return_url"),
-        description=_text(fields, "description"),
-        charge_id=None if fields["charge_id"] is None else _uuid(fields, "charge_id"),
-        charge_reference=_text_or_none(fields, "charge_reference"),
-        is_final=_flag(fields, "is_final"),
-        give_up_at_ms=_integer_or_none(fields, "give_up_at_ms"),
+        operation_id=uuid(fields, "operation_id"),
+        payment_id=uuid(fields, "payment_id"),
+        merchant_id=uuid(fields, "merchant_id"),
+        psp=text(fields, "psp"),
+        kind=word(fields, "kind", OperationKind),
+        money=money(fields),
+        method=word(fields, "method", Method),
+        token=text_or_none(fields, "token"),
+        return_url=text_or_none(fields, "return_url"),
+        description=text(fields, "description"),
+        charge_id=uuid_or_none(fields, "charge_id"),
+        charge_reference=text_or_none(fields, "charge_reference"),
+        is_final=flag(fields, "is_final"),
+        give_up_at_ms=integer_or_none(fields, "give_up_at_ms"),
     )
     if order.kind not in (OperationKind.SALE, OperationKind.AUTHORIZE):
         needed = order.charge_id
     else:
         needed = order.token if order.method is Method.TOKEN else order.return_url
     if needed is None:
-        _refuse(f"a {order.kind} by {order.method} without what it is about")
+        refuse(f"a {order.kind} by {order.method} without what it is about")
     return order
-
-
-def _refuse(detail: str) -> NoReturn:
-    raise Poison("body_invalid", detail)
-
-
-def _object(body: str | bytes, names: frozenset[str]) -> Mapping[str, object]:
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Poison("body_invalid", f"not JSON: {error}") from error
-    if type(fields) is not dict:
-        _refuse("not an object")
-    if fields.keys() != names:
-        _refuse(f"missing {sorted(names - fields.keys())}, unknown {sorted(fields.keys() - names)[:10]}")
-    return fields
-
-
-def _text(fields: Mapping[str, object], name: str) -> str:
-    value = fields[name]
-    if type(value) is not str or len(value) > _TEXT_MAX or "\0" in value:
-        _refuse(f"{name} is not a text of at most {_TEXT_MAX} characters")
-    return value
-
-
-def _text_or_none(fields: Mapping[str, object], name: str) -> str | None:
-    return None if fields[name] is None else _text(fields, name)
-
-
-def _uuid(fields: Mapping[str, object], name: str) -> str:
-    value = _text(fields, name)
-    if _UUID.fullmatch(value) is None:
-        _refuse(f"{name} is not a UUID in its canonical form")
-    return value
-
-
-def _flag(fields: Mapping[str, object], name: str) -> bool:
-    value = fields[name]
-    if type(value) is not bool:
-        _refuse(f"{name} is not true or false")
-    return value
-
-
-def _integer_or_none(fields: Mapping[str, object], name: str) -> int | None:
-    value = fields[name]
-    if value is None:
-        return None
-    # `type(...) is int`: True is an int to isinstance, and would be stored as 1.
-    if type(value) is not int or abs(value) > _BIGINT_MAX:
-        _refuse(f"{name} is not an integer of 64 bits")
-    return value
-
-
-def _money(fields: Mapping[str, object]) -> Money:
-    amount, currency = _integer_or_none(fields, "amount"), _text(fields, "currency")
-    if amount is None or not AMOUNT_MIN <= amount <= AMOUNT_MAX:
-        _refuse("amount is out of bounds")
-    if _CURRENCY.fullmatch(currency) is None:
-        _refuse("currency is not three capital letters")
-    return Money(amount=amount, currency=currency)
-
-
-def _word(fields: Mapping[str, object], name: str, kind: type[Word]) -> Word:
-    value = _text(fields, name)
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise Poison("body_invalid", f"{name} is no {kind.__name__}: {value[:40]!r}") from error

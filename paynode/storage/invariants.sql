@@ -158,7 +158,7 @@ FROM (SELECT * FROM applied_events WHERE type LIKE 'paynode.wallet.%') AS v
 FULL JOIN (
     SELECT merchant_id, operation_id, count(*) AS count
     FROM ledger_entries
-    WHERE type IN ('credit', 'debit')
+    WHERE type IN ('credit', 'debit', 'write_off')
     GROUP BY merchant_id, operation_id
 ) AS e ON e.operation_id = v.event_id
 WHERE coalesce(e.count, 0) <> CASE WHEN v.result = 'applied' THEN 1 ELSE 0 END;

@@ -12,7 +12,18 @@ import orjson
 from paynode.domain.booking import MerchantBooks
 from paynode.domain.errors import Poison
 from paynode.domain.ledger import NO_ENTRIES, Head
-from paynode.domain.message import EVIDENCE, REQUEST, Message, Unread, Unreadable
+from paynode.domain.maturing import MaturityKind
+from paynode.domain.message import (
+    ADJUSTMENT,
+    CORRECTION,
+    EVIDENCE,
+    REPORT_LINE,
+    REQUEST,
+    Content,
+    Message,
+    Unread,
+    Unreadable,
+)
 from paynode.domain.money import FeePlan, Money
 from paynode.domain.payment import (
     Amounts,
@@ -26,12 +37,15 @@ from paynode.domain.payment import (
     Source,
     Status,
 )
+from paynode.domain.payouts import Payout, PayoutState
 from paynode.domain.psp import Outcome
 from paynode.domain.publishing import Result, Verdict
-from paynode.domain.requesting import Request
+from paynode.domain.report import ReportLine
 from paynode.domain.road import Place
+from paynode.domain.terms import Availability, Terms
 from paynode.domain.wallet import Wallet
 from paynode.storage.bodies import decode_fact, decode_request
+from paynode.storage.books_bodies import decode_adjustment, decode_correction, decode_line, decode_maturity
 from paynode.storage.postgres import Pool, borrowed, confirm
 from paynode.storage.queries import load
 
@@ -39,7 +53,15 @@ _SQL: Final = load("shelf")
 
 _Row: TypeAlias = dict[str, Any]  # of a list that came as JSON: what the statement selects
 
-_DECODERS: Final[Mapping[str, Callable[[str], Fact | Request]]] = {EVIDENCE: decode_fact, REQUEST: decode_request}
+_DECODERS: Final[Mapping[str, Callable[[str], Content]]] = {
+    EVIDENCE: decode_fact,
+    REQUEST: decode_request,
+    REPORT_LINE: decode_line,
+    CORRECTION: decode_correction,
+    ADJUSTMENT: decode_adjustment,
+    MaturityKind.AVAILABLE: decode_maturity,
+    MaturityKind.RESERVE: decode_maturity,
+}
 
 
 class PgShelf:
@@ -109,11 +131,16 @@ def _message(row: asyncpg.Record) -> Message | Unread | Unreadable:
         content = decode(row["body"])
     except Poison as poison:
         return _unreadable(row, poison.reason, poison.detail)
-    if content.event_id != row["id"]:
+    message = Message(ref=row["id"], merchant_id=row["merchant_id"], content=content)
+    if message.event_id != row["id"]:
         return _unreadable(row, "event_id_invalid", "the body names another event")
-    if isinstance(content, Fact):
-        content = replace(content, psp=row["psp"])
-    return Message(ref=row["id"], merchant_id=row["merchant_id"], content=content)
+    match content:
+        case Fact():
+            return replace(message, content=replace(content, psp=row["psp"]))
+        case ReportLine():
+            return replace(message, content=replace(content, is_posted=row["is_posted"]))
+        case _:
+            return message
 
 
 def _outside(row: asyncpg.Record) -> Unread | Unreadable:
@@ -154,6 +181,7 @@ def _payment(row: asyncpg.Record) -> Payment:
         merchant_id=row["merchant_id"],
         money=Money(amount=row["amount"], currency=row["currency"]),
         method=Method(row["method"]),
+        terms=_terms(orjson.loads(row["terms"])),
         operations=tuple(_operation(one) for one in _rows(row["operations"])),
         facts=tuple(_fact(one) for one in _rows(row["evidence"])),
         status=Status(row["status"]),
@@ -195,6 +223,21 @@ def _operation(row: _Row) -> Operation:
         hold_pending=row["hold_pending"],
         reason=row["reason"],
         target=row["target"],
+        is_maturing=row["is_maturing"],
+        matures_at_ms=row["matures_at_ms"],
+        rest_pending=row["rest_pending"],
+        releases_at_ms=row["releases_at_ms"],
+        rest_reserve=row["rest_reserve"],
+    )
+
+
+def _terms(row: _Row) -> Terms:
+    return Terms(
+        fees=FeePlan(fixed=row["fee_fixed"], basis_points=row["fee_basis_points"]),
+        reserve_basis_points=row["reserve_basis_points"],
+        reserve_days=row["reserve_days"],
+        availability=Availability(row["availability"]),
+        available_days=row["available_days"],
     )
 
 
@@ -219,9 +262,19 @@ def _fact(row: _Row) -> Fact:
 def _books(row: asyncpg.Record) -> MerchantBooks:
     return MerchantBooks(
         merchant_id=row["id"],
-        fees=FeePlan(fixed=row["fee_fixed"], basis_points=row["fee_basis_points"]),
         head=NO_ENTRIES if row["seq"] is None else Head(seq=row["seq"], hash=row["hash"]),
         wallets={one["currency"]: _wallet(one) for one in _rows(row["wallets"])},
+        payouts={one["id"]: _payout(one) for one in _rows(row["payouts"])},
+    )
+
+
+def _payout(row: _Row) -> Payout:
+    return Payout(
+        id=row["id"],
+        merchant_id=row["merchant_id"],
+        money=Money(amount=row["amount"], currency=row["currency"]),
+        reference=row["reference"],
+        state=PayoutState(row["state"]),
     )
 
 
@@ -233,4 +286,5 @@ def _wallet(row: _Row) -> Wallet:
         reserve=row["reserve"],
         held=row["held"],
         version=row["version"],
+        maturing=row["maturing"],
     )

@@ -15,8 +15,9 @@ from typing import Any, Final, TypeAlias
 import redis.asyncio as redis
 from redis.exceptions import RedisError, ResponseError
 
-from paynode.config import SettingRefused, Settings
+from paynode.config import Settings
 from paynode.domain.errors import Unavailable
+from paynode.sections import SettingRefused
 from paynode.streams.cluster import ClusterClient
 from paynode.streams.connecting import ASK_S, BySentinels, Fixed, Whereabouts, closing, pool, sentinel_of
 from paynode.streams.places import Address, Kind, Place, UrlRefused, parse

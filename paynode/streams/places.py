@@ -17,8 +17,8 @@ from enum import Enum
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from paynode.config import SettingRefused
 from paynode.domain.hosts import take_hosts
+from paynode.sections import SettingRefused
 
 
 class Address(NamedTuple):

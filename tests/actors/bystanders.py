@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from paynode.domain.batch import Lease
 from paynode.domain.booking import MerchantBooks
 from paynode.domain.message import Message, Unreadable
-from paynode.domain.money import FeePlan
 from paynode.domain.payment import Fact, Payment, Source
 from paynode.domain.psp import Outcome
 from paynode.domain.publishing import Verdict
@@ -27,8 +26,7 @@ class Shelf:
         return {}
 
     async def books(self, merchant_ids: Sequence[str]) -> Mapping[str, MerchantBooks]:
-        fees = FeePlan(fixed=0, basis_points=0)
-        return {merchant_id: MerchantBooks(merchant_id=merchant_id, fees=fees) for merchant_id in merchant_ids}
+        return {merchant_id: MerchantBooks(merchant_id=merchant_id) for merchant_id in merchant_ids}
 
 
 def _message(ref: str) -> Message:

@@ -15,7 +15,7 @@ from paynode.domain.payment import Fact, OperationKind, Payment
 from paynode.domain.psp import Outcome
 from paynode.domain.requesting import Request, RequestKind
 from tests.actors.scripted import ONE, around
-from tests.domain.making import FEES, MERCHANT, PAYMENT, fact, new_id, payment
+from tests.domain.making import MERCHANT, PAYMENT, fact, new_id, payment
 from tests.support.schedules import explore
 
 
@@ -49,7 +49,7 @@ def test_a_request_is_decided_upon_the_version_that_was_written_beside_the_actor
     async def test(actor: MerchantActor, outlet: Outlet) -> None:
         known = authorized()
         assert actor.expect(evidence(), PAYMENT)
-        actor.load(MerchantBooks(merchant_id=MERCHANT, fees=FEES), {PAYMENT: known})
+        actor.load(MerchantBooks(merchant_id=MERCHANT), {PAYMENT: known})
         asked = capture()
         assert actor.expect(asked, PAYMENT), "its mark may be newer than what is in hand"
         actor.load(None, {PAYMENT: replace(known, version=known.version + 1)})
@@ -65,7 +65,7 @@ def test_what_is_decided_and_not_committed_is_not_replaced_by_what_the_database_
         known = authorized()
         told = evidence()
         actor.expect(told, PAYMENT)
-        actor.load(MerchantBooks(merchant_id=MERCHANT, fees=FEES), {PAYMENT: known})
+        actor.load(MerchantBooks(merchant_id=MERCHANT), {PAYMENT: known})
         await actor.put(Delivery("events", "1-0", told))
         await anyio.sleep(1)
         asked = capture()
@@ -84,7 +84,7 @@ def test_behind_a_letter_of_its_payment_evidence_is_parked_unless_money_moved(ou
     async def test(actor: MerchantActor, outlet: Outlet) -> None:
         told = message(fact(outcome, reference="ch_1", amount=1000, currency="EUR"))
         actor.expect(told, PAYMENT)
-        actor.load(MerchantBooks(merchant_id=MERCHANT, fees=FEES), {PAYMENT: replace(payment(), is_held_up=True)})
+        actor.load(MerchantBooks(merchant_id=MERCHANT), {PAYMENT: replace(payment(), is_held_up=True)})
         await actor.put(Delivery("events", "1-0", told))
         await anyio.sleep(1)
         assert [one.booked.effects.is_parked for one in outlet.decided] == [outcome is Outcome.DECLINED]

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from paynode import config
-from paynode.config import Settings, SimAccount
+from paynode.config import Settings
+from paynode.sections import SimAccount
 from tests.architecture.sources import ROOT
 
 FILE = ROOT / "config" / "paynode.toml"

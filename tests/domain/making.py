@@ -13,12 +13,13 @@ from paynode.domain.money import FeePlan, Money
 from paynode.domain.payment import Fact, Method, Operation, OperationKind, Payment, Source, Status
 from paynode.domain.psp import Outcome
 from paynode.domain.requesting import Refusal, Request, RequestKind
+from paynode.domain.terms import Terms
 
 PAYMENT: Final = "01890a5d-ac96-774b-bcce-b302099a8057"
 OPERATION: Final = "01890a5d-ac96-774b-bcce-b302099a8058"
 MERCHANT: Final = "01890a5d-ac96-774b-bcce-b302099a8059"
 EUROS_10: Final = Money(amount=1000, currency="EUR")
-FEES: Final = FeePlan(fixed=25, basis_points=150)
+TERMS: Final = Terms(fees=FeePlan(fixed=25, basis_points=150))
 POLICY: Final = Policy(
     inquiry_ladder_ms=(5_000, 30_000, 120_000),
     not_sent_tries_max=3,
@@ -44,12 +45,14 @@ def payment(
     operation_id: str = OPERATION,
     merchant_id: str = MERCHANT,
     kind: OperationKind = OperationKind.SALE,
+    terms: Terms = TERMS,
 ) -> Payment:
     return Payment(
         id=id,
         merchant_id=merchant_id,
         money=money,
         method=method,
+        terms=terms,
         operations=(Operation(id=operation_id, kind=kind, money=money, psp="sim"),),
         status=Status.CREATED if method is Method.HOSTED_PAGE else Status.PROCESSING,
     )
@@ -118,7 +121,7 @@ class History:
     """One payment and its merchant's books, with everything that evidence and requests led to."""
 
     payment: Payment = field(default_factory=payment)
-    books: MerchantBooks = field(default_factory=lambda: MerchantBooks(merchant_id=MERCHANT, fees=FEES))
+    books: MerchantBooks = field(default_factory=lambda: MerchantBooks(merchant_id=MERCHANT))
     effects: list[Effects] = field(default_factory=list)
     policy: Policy = POLICY
 

@@ -12,7 +12,7 @@ from paynode.domain.money import Money
 from paynode.domain.payment import Fact, Payment, Source
 from paynode.domain.psp import Outcome
 from paynode.domain.requesting import RequestKind
-from tests.domain.making import FEES, MERCHANT, History, around, charge, fact, new_id, payment, told
+from tests.domain.making import MERCHANT, History, around, charge, fact, new_id, payment, told
 
 ONE, OTHER = Lease(partition=1, epoch=4), Lease(partition=0, epoch=9)
 
@@ -27,7 +27,7 @@ class Writer:
 
     def tell(self, about: Payment, one: Fact, lease: Lease = ONE) -> None:
         known = self._payments.get(about.id, about)
-        before = self._books.get(about.merchant_id) or MerchantBooks(merchant_id=about.merchant_id, fees=FEES)
+        before = self._books.get(about.merchant_id) or MerchantBooks(merchant_id=about.merchant_id)
         books, self._payments[about.id], effects = book(before, known, one, around())
         self._books[about.merchant_id] = books
         self.booked.append(Booked(lease=lease, effects=effects, before=before, after=books))
@@ -123,7 +123,7 @@ def test_commands_keep_the_order_in_which_they_were_decided() -> None:
 
 def streams_of(history: History) -> list[str]:
     """Where the commands of its last message go."""
-    about = MerchantBooks(merchant_id=MERCHANT, fees=FEES)
+    about = MerchantBooks(merchant_id=MERCHANT)
     batch = merge("batch", [Booked(lease=ONE, effects=history.effects[-1], before=about, after=about)])
     return [command.stream for command in batch.commands]
 

@@ -16,9 +16,10 @@ from paynode.domain.money import AMOUNT_MAX, FeePlan, Money
 from paynode.domain.payment import Fact, Method, Origin
 from paynode.domain.postings import due
 from paynode.domain.psp import Outcome
+from paynode.domain.terms import Terms
 from paynode.domain.wallet import Delta, Wallet
 from tests.domain.evidence import ALPHABET, histories, two_tellings
-from tests.domain.making import FEES, LIMITS, MERCHANT, History, around, fact, payment, told
+from tests.domain.making import LIMITS, MERCHANT, History, around, fact, payment, told
 from tests.domain.model import expected
 from tests.support.properties import law
 
@@ -87,10 +88,10 @@ def test_the_trial_balance_is_zero_and_the_wallet_is_the_fold_of_the_ledger(fact
     st.builds(FeePlan, fixed=st.integers(0, 2_000), basis_points=st.integers(0, 10_000)),
 )
 def test_the_second_model_agrees(facts: Sequence[Fact], method: Method, amount: int, fees: FeePlan) -> None:
-    about = payment(method=method, money=Money(amount=amount, currency="EUR"))
+    about = payment(method=method, money=Money(amount=amount, currency="EUR"), terms=Terms(fees=fees))
     # Facts are about 10.00 EUR: of another amount they are the wrong amount, which must agree as well.
     facts = [replace(one, amount=amount) if one.amount == 1000 else one for one in facts]
-    history = History(payment=about, books=replace(History().books, fees=fees)).tell(*facts)
+    history = History(payment=about).tell(*facts)
     wanted = expected(
         about,
         facts,
@@ -116,12 +117,12 @@ def test_a_capture_and_its_fee_are_one_fact_of_two_lines() -> None:
         (1, "capture", "psp:sim:receivable", "merchant:pending", 1000),
         (2, "fee", "merchant:pending", "fee_revenue", 40),
     ]
-    assert history.books.wallets == {"EUR": Wallet(currency="EUR", pending=960, version=1)}
+    assert history.books.wallets == {"EUR": Wallet(currency="EUR", pending=960, version=1, maturing=960)}
 
 
 def test_a_fee_of_nothing_is_no_line() -> None:
-    captured = told([ALPHABET["charge"]]).payment
-    (fact,) = due(captured, FeePlan(fixed=0, basis_points=0), LIMITS)
+    captured = told([ALPHABET["charge"]], payment(terms=Terms(fees=FeePlan(fixed=0, basis_points=0)))).payment
+    (fact,) = due(captured, LIMITS)
     assert [posting.type for posting in fact.postings] == ["capture"]
 
 
@@ -143,7 +144,7 @@ def test_everything_of_a_message_is_for_the_payments_own_psp_and_merchant() -> N
 
 def test_a_posting_outside_the_wallet_changes_no_bucket() -> None:
     captured = told([ALPHABET["charge"]]).payment
-    (fact,) = due(captured, FEES, LIMITS)
+    (fact,) = due(captured, LIMITS)
     assert Delta.of(fact.postings) == Delta(pending=960)
     assert Delta.of(()) == Delta()
 
@@ -157,7 +158,7 @@ def test_a_try_again_comes_at_any_time_up_to_twice_its_pause_and_a_question_near
 
 def delay_after(one: Fact, between_ms: Callable[[int, int], int]) -> int:
     """Milliseconds until the command that it leads to."""
-    books = MerchantBooks(merchant_id=MERCHANT, fees=FEES)
+    books = MerchantBooks(merchant_id=MERCHANT)
     _, _, effects = book(books, payment(), one, replace(around(), between_ms=between_ms))
     [command] = effects.commands
     return command.delay_ms

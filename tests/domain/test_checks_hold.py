@@ -17,7 +17,9 @@ import paynode.storage
 from paynode.domain.folding import absorb
 from paynode.domain.money import AMOUNT_MAX, AMOUNT_MIN
 from paynode.domain.payment import Fact, OperationKind, OperationState, Origin, Payment, Source, Status
+from paynode.domain.payouts import PayoutState
 from paynode.domain.psp import Outcome
+from paynode.domain.terms import Availability
 from tests.domain.evidence import ALPHABET, histories
 from tests.domain.making import LIMITS, payment
 from tests.support.properties import law
@@ -70,10 +72,13 @@ def test_the_database_knows_every_word_that_the_domain_says() -> None:
     sql = MIGRATION.read_text()
     assert _words(sql, "status text NOT NULL CHECK (status IN") == set(Status)
     assert _words(sql, "outcome IN") == set(Outcome)
-    assert _words(sql, "source IN") == set(Source)
     assert _words(sql, "state IN") == set(OperationState)
     later = MIGRATION.with_name("0015_giving_back.sql").read_text()
     assert _words(later, "origin IN") == set(Origin)
+    terms = MIGRATION.with_name("0021_terms.sql").read_text()
+    assert _words(terms, "source IN") == set(Source)
+    assert _words(terms, "availability IN") == set(Availability)
+    assert _words(terms, "state IN") == set(PayoutState)
     assert _words(sql, "kind IN") == set(OperationKind)
 
 

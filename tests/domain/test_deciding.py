@@ -14,7 +14,7 @@ from paynode.domain.payment import FINAL, Fact, OperationKind, OperationState, O
 from paynode.domain.postings import due
 from paynode.domain.psp import Outcome
 from tests.domain.evidence import ALPHABET, PAGE_A, histories
-from tests.domain.making import FEES, LIMITS, OPERATION, POLICY, fact, new_id, payment
+from tests.domain.making import LIMITS, OPERATION, POLICY, fact, new_id, payment
 from tests.support.properties import law
 
 INQUIRE, SUBMIT = CommandKind.INQUIRE, CommandKind.SUBMIT
@@ -201,7 +201,7 @@ def _is_promise(payment: Payment, last: Fact) -> bool:
 def test_what_was_due_stays_due_and_is_of_a_kind_at_most_once(facts: Sequence[Fact]) -> None:
     known: set[tuple[str, str, int]] = set()
     for decision in decisions(facts):
-        names = [(one.operation_id, one.kind, one.part) for one in due(decision.payment, FEES, LIMITS)]
+        names = [(one.operation_id, one.kind, one.part) for one in due(decision.payment, LIMITS)]
         assert len(names) == len(set(names))
         assert known <= set(names), "the ledger forgets nothing"
         known = set(names)
@@ -211,7 +211,7 @@ def test_what_was_due_stays_due_and_is_of_a_kind_at_most_once(facts: Sequence[Fa
 @given(histories)
 def test_money_is_posted_as_soon_as_it_is_captured_and_never_without(facts: Sequence[Fact]) -> None:
     for decision in decisions(facts):
-        lines = [line for one in due(decision.payment, FEES, LIMITS) for line in one.postings]
+        lines = [line for one in due(decision.payment, LIMITS) for line in one.postings]
         captured = sum(line.money.amount for line in lines if line.type == "capture")
         taken_back = sum(line.money.amount for line in lines if line.type == "reversal")
         is_reversed = decision.payment.charge.state is OperationState.REVERSED

@@ -26,7 +26,7 @@ from paynode.domain.publishing import (
     WalletMovement,
 )
 from paynode.domain.wallet import Delta, Wallet
-from tests.domain.making import FEES, MERCHANT, PAYMENT, POLICY, History, new_id, payment
+from tests.domain.making import MERCHANT, PAYMENT, POLICY, History, new_id, payment
 from tests.support.properties import law
 
 CREDIT, DEBIT = OutsideType.WALLET_CREDIT, OutsideType.WALLET_DEBIT
@@ -63,7 +63,7 @@ def books(**available: int) -> MerchantBooks:
         currency: Wallet(currency=currency, available=amount, pending=10_000, version=1)
         for currency, amount in available.items()
     }
-    return MerchantBooks(merchant_id=MERCHANT, fees=FEES, wallets=wallets)
+    return MerchantBooks(merchant_id=MERCHANT, wallets=wallets)
 
 
 @law(300)
@@ -71,7 +71,7 @@ def books(**available: int) -> MerchantBooks:
 def test_the_wallet_is_what_a_simple_sum_says_and_never_below_zero(
     asked: Sequence[tuple[OutsideType, int, str]],
 ) -> None:
-    held, model, ledger = MerchantBooks(merchant_id=MERCHANT, fees=FEES), {"EUR": 0, "JPY": 0}, list[Entry]()
+    held, model, ledger = MerchantBooks(merchant_id=MERCHANT), {"EUR": 0, "JPY": 0}, list[Entry]()
     for event_type, amount, currency in asked:
         held, effects = moved(held, movement(event_type, amount, currency), None)
         ledger += effects.entries

@@ -16,7 +16,7 @@ from paynode.domain.payment import Fact, Method, Operation, OperationKind, Opera
 from paynode.domain.postings import due
 from paynode.domain.psp import Outcome
 from paynode.domain.requesting import Refusal, RequestKind
-from tests.domain.making import FEES, LIMITS, History, charge, fact, payment
+from tests.domain.making import LIMITS, History, charge, fact, payment
 from tests.domain.test_checks_hold import assert_accepted
 from tests.support.properties import law
 
@@ -261,7 +261,7 @@ def test_order_and_repetition_make_no_difference(
         assert len(returns(one)) == len(returns(other))
     for history in (one, other):
         assert_accepted(history.payment)
-        posted = {(each.operation_id, each.kind, each.part) for each in due(history.payment, FEES, LIMITS)}
+        posted = {(each.operation_id, each.kind, each.part) for each in due(history.payment, LIMITS)}
         adjusted = [each.fact for effects in history.effects for each in effects.adjustments]
         assert {(each.operation_id, each.kind, each.part) for each in adjusted} == posted
         assert balances(history)["suspense:other"] <= 0

@@ -11,12 +11,13 @@ import anyio
 from uuid_utils import uuid7
 
 from paynode.domain import ids
-from paynode.domain.money import FeePlan, Money
+from paynode.domain.money import FeePlan
+from paynode.domain.terms import Terms
 from tests.support.installation import Installation, Merchant, Reply, token
 from tests.support.waiting import wait_until
 
 # What `Installation.merchants` agrees with every merchant.
-FEES = FeePlan(fixed=0, basis_points=150)
+TERMS = Terms(fees=FeePlan(fixed=0, basis_points=150))
 # Seconds in which whatever is under way at this PSP has ended, on the slowest of machines.
 _PATIENCE_S = 60.0
 SHOP = "http://127.0.0.1:9/thanks"
@@ -200,7 +201,7 @@ class Life:
 def _credit(line: Mapping[str, Any], operations: Mapping[str, Mapping[str, Any]]) -> int:
     """What one line of the PSP's book is to the merchant."""
     amount, kind = int(line["amount"]), line["kind"]
-    net = amount - FEES.fee(Money(amount=amount, currency="EUR")).amount
+    net = TERMS.split(amount, has_fixed_fee=True).rest
     if kind in ("sale", "capture"):
         return net
     if kind == "refund":

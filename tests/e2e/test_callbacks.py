@@ -15,7 +15,7 @@ from uuid import uuid4
 import anyio
 import orjson
 
-from paynode.config import SimAccount
+from paynode.sections import SimAccount
 from tests.support.installation import Installation, Merchant, Reply, token
 from tests.support.laws import check_laws
 from tests.support.waiting import wait_until

@@ -11,7 +11,8 @@ import aiohttp
 import orjson
 import pytest
 
-from paynode.config import Settings, SimAccount
+from paynode.config import Settings
+from paynode.sections import SimAccount
 from tests.e2e.living import Life, uuid_of
 from tests.support.installation import Installation, installed, token
 from tests.support.two_psps import TwoPsps, standing, start_gateway

@@ -13,7 +13,7 @@ from uuid import uuid4
 import anyio
 import orjson
 
-from paynode.config import SimAccount
+from paynode.sections import SimAccount
 from tests.faults.running import start, until_quiet
 from tests.support.installation import Installation, Merchant, Reply
 from tests.support.laws import check_laws

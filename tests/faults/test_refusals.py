@@ -132,6 +132,7 @@ def empty_batch(*leases: Lease) -> Batch:
         heads=(),
         wallets=(),
         commands=(),
+        payouts=(),
         events=(),
         letters=(),
         parked=(),

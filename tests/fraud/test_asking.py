@@ -13,12 +13,12 @@ from typing import Any
 import anyio
 import pytest
 
-from paynode.config import SettingRefused
 from paynode.domain.ids import MERCHANT, PAYMENT, public
 from paynode.domain.screening import Judgement, Opinion, Question
 from paynode.fraud.client import HttpCheck
 from paynode.fraud.guard import GuardedCheck
 from paynode.psp.breaker import Breaker, BreakerRules
+from paynode.sections import SettingRefused
 from tests.fraud.conftest import question
 from tests.psp.misbehaving import (
     Script,

@@ -21,6 +21,7 @@ from paynode.domain.money import FeePlan
 from paynode.domain.payment import OperationKind
 from paynode.domain.psp import Answer, Callback, Capabilities, Outcome
 from paynode.domain.road import Change, Pointer
+from paynode.domain.terms import Terms
 from paynode.http.admin import Readiness
 from paynode.http.application import Ingress, Neighbours, make_ingress
 from paynode.http.callbacks import Verifier
@@ -227,7 +228,7 @@ def with_http(settings: Settings, **changes: Any) -> Settings:
 
 
 async def new_merchant(owner: Session, psps: Sequence[str] = ("sim",)) -> Merchant:
-    made = await merchants.create(owner, "Ada", fees=FeePlan(fixed=0, basis_points=150), psps=psps)
+    made = await merchants.create(owner, "Ada", terms=Terms(fees=FeePlan(fixed=0, basis_points=150)), psps=psps)
     assert made.api_key is not None
     return Merchant(id=made.id, api_key=made.api_key)
 

@@ -21,12 +21,13 @@ from paynode.domain.ownership import Sight, Taken
 from paynode.domain.payment import Fact, Payment, PspOrder
 from paynode.domain.publishing import Verdict
 from paynode.domain.road import Place, Pointer
+from paynode.domain.terms import Terms
 from tests.simulation.processes import Lost, Process, Server, Surroundings
 from tests.simulation.store import AttemptRow, OutboxRow, Store
 
 Result = TypeVar("Result")
 
-FEES = FeePlan(fixed=25, basis_points=150)
+TERMS = Terms(fees=FeePlan(fixed=25, basis_points=150))
 
 
 class Session:
@@ -161,7 +162,6 @@ class SimShelf:
         return {
             merchant_id: MerchantBooks(
                 merchant_id=merchant_id,
-                fees=FEES,
                 head=head,
                 wallets={
                     currency: wallet for (owner, currency), wallet in tables.wallets.items() if owner == merchant_id

@@ -23,7 +23,7 @@ from paynode.domain.road import Pointer, commands_stream
 from paynode.runtime.stopping import Stop
 from paynode.streams.client import Redis
 from paynode.streams.publisher import RedisPublisher
-from tests.simulation.handles import Session, SimOutbox, SimSingleton
+from tests.simulation.handles import TERMS, Session, SimOutbox, SimSingleton
 from tests.simulation.processes import Server, Weather
 from tests.simulation.store import OutboxRow
 from tests.simulation.valkey_client import ValkeyClient
@@ -129,6 +129,7 @@ class Story:
             merchant_id=merchant_id,
             money=money,
             method=Method.TOKEN,
+            terms=TERMS,
             operations=(Operation(id=operation_id, kind=OperationKind.SALE, money=money, psp=PSP),),
             status=Status.PROCESSING,
         )

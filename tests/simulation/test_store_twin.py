@@ -23,7 +23,14 @@ from paynode.domain.money import Money
 from paynode.domain.moving import move, on_request
 from paynode.domain.payment import Fact, Method, Payment, PspOrder, Source
 from paynode.domain.psp import Outcome
-from paynode.domain.publishing import OutsideData, OutsideEvent, OutsideType, RefundRequest, WalletMovement
+from paynode.domain.publishing import (
+    CaptureRequest,
+    OutsideData,
+    OutsideEvent,
+    OutsideType,
+    RefundRequest,
+    WalletMovement,
+)
 from paynode.domain.road import events_stream
 from paynode.storage.bodies import encode_fact
 from paynode.storage.books import PgBooks
@@ -33,7 +40,7 @@ from paynode.storage.presence import PgPresence
 from paynode.storage.shelf import PgShelf
 from tests.domain.making import around as decision
 from tests.domain.making import payment as fresh_payment
-from tests.simulation.handles import FEES, SimBooks, SimOwning, SimShelf
+from tests.simulation.handles import TERMS, SimBooks, SimOwning, SimShelf
 from tests.simulation.handles import Session as SimSession
 from tests.simulation.loop import SeededLoop
 from tests.simulation.processes import Process, Surroundings
@@ -170,11 +177,13 @@ class Both:
         match event.data:
             case WalletMovement() as movement:
                 mind.books, effects = move(mind.books, event, movement, None, around)
-            case asked:
+            case RefundRequest() | CaptureRequest() as asked:
                 about = mind.payments[asked.payment_id]
                 mind.books, after, effects = on_request(mind.books, about, event, asked, None, around)
                 if after is not None:
                     mind.payments[after.id] = after
+            case other:
+                raise AssertionError(f"no story has {other}")
         return effects
 
     def _event(self) -> OutsideEvent:
@@ -205,7 +214,7 @@ class Both:
 
     async def begin(self) -> None:
         """A merchant, its payments, a lease and a mind."""
-        await rows.insert(self.connection, "merchants", rows.merchant(id=self.merchant, fee_fixed=FEES.fixed))
+        await rows.insert(self.connection, "merchants", rows.merchant(id=self.merchant, fee_fixed=TERMS.fees.fixed))
         for _ in range(4):
             await self._accept()
         await self.take()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from uuid_utils import uuid7
 
@@ -26,6 +26,33 @@ async def insert(connection: Connection, table: str, row: Row) -> None:
 
 def merchant(**changes: object) -> Row:
     return {"id": new_id(), "name": "Ada", "fee_fixed": 0, "fee_basis_points": 150, "psps": ["sim"], **changes}
+
+
+def terms(**changes: object) -> Row:
+    return {
+        "id": new_id(),
+        "merchant_id": new_id(),
+        "effective_from": datetime.now(UTC) + timedelta(days=1),
+        "fee_fixed": 0,
+        "fee_basis_points": 150,
+        "reserve_basis_points": 0,
+        "reserve_days": 0,
+        "availability": "date",
+        "available_days": 2,
+        **changes,
+    }
+
+
+def payout(**changes: object) -> Row:
+    return {
+        "id": new_id(),
+        "merchant_id": new_id(),
+        "currency": "EUR",
+        "amount": 1000,
+        "reference": "payout-1",
+        "state": "created",
+        **changes,
+    }
 
 
 def payment(**changes: object) -> Row:

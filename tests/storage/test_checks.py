@@ -22,6 +22,8 @@ _TABLES = (
     "ledger_heads",
     "wallets",
     "wallet_adjustments",
+    "merchant_terms",
+    "payouts",
 )
 
 
@@ -105,6 +107,25 @@ _VIOLATIONS: list[tuple[str, Callable[..., Row], dict[str, object]]] = [
     ("wallets_reserve_check", rows.wallet, {"reserve": -1}),
     ("wallets_held_check", rows.wallet, {"held": -1}),
     ("wallets_version_check", rows.wallet, {"version": 0}),
+    ("merchants_terms", rows.merchant, {"reserve_basis_points": 9_851}),
+    ("merchants_terms", rows.merchant, {"availability": "never"}),
+    ("merchant_terms_fee_fixed_check", rows.terms, {"fee_fixed": -1}),
+    ("merchant_terms_fee_basis_points_check", rows.terms, {"fee_basis_points": -1}),
+    ("merchant_terms_reserve_basis_points_check", rows.terms, {"reserve_basis_points": -1}),
+    ("merchant_terms_reserve_days_check", rows.terms, {"reserve_days": -1}),
+    ("merchant_terms_availability_check", rows.terms, {"availability": "never"}),
+    ("merchant_terms_available_days_check", rows.terms, {"available_days": 366}),
+    ("merchant_terms_within_the_capture", rows.terms, {"fee_basis_points": 9_000, "reserve_basis_points": 1_001}),
+    ("merchant_terms_announced_before", rows.terms, {"effective_from": rows.INSTANT}),
+    ("operations_rests", rows.operation, {"is_maturing": True, "rest_pending": 1001}),
+    ("operations_rests", rows.operation, {"rest_pending": 1}),
+    ("operations_rests", rows.operation, {"matures_at": rows.INSTANT}),
+    ("operations_rests", rows.operation, {"rest_reserve": 1}),
+    ("wallets_maturing", rows.wallet, {"maturing": -1}),
+    ("payouts_amount_check", rows.payout, {"amount": 0}),
+    ("payouts_currency_check", rows.payout, {"currency": "eur"}),
+    ("payouts_state_check", rows.payout, {"state": "lost", "ended_at": rows.INSTANT}),
+    ("payouts_end_once", rows.payout, {"state": "paid"}),
     ("wallet_adjustments_sum", rows.adjustment, {"delta": 999}),
 ]
 

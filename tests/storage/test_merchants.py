@@ -8,29 +8,30 @@ import pytest
 from paynode.config import Settings
 from paynode.domain.accepting import MerchantKey
 from paynode.domain.money import FeePlan
+from paynode.domain.terms import Terms
 from paynode.storage import merchants
 from paynode.storage.apikeys import new_key, prefix_of, verify
 from paynode.storage.keys import PgKeys
 from paynode.storage.postgres import Role, Session, pool, session
 
-_FEES = FeePlan(fixed=25, basis_points=150)
+_TERMS = Terms(fees=FeePlan(fixed=25, basis_points=150))
 
 
 async def test_a_key_finds_its_merchant_and_its_terms(settings: Settings, owner: Session) -> None:
-    made = await merchants.create(owner, "Ada", fees=_FEES, psps=["sim"])
+    made = await merchants.create(owner, "Ada", terms=_TERMS, psps=["sim"])
     assert made.api_key is not None
     prefix = prefix_of(made.api_key)
     assert prefix is not None
     # As the ingress does it, with the rights of the ingress.
     async with session(settings, Role.INGRESS, application_name="test") as connection:
         caller = (await merchants.find_keys(connection, [prefix]))[prefix]
-    assert (caller.merchant_id, caller.fees, caller.psps, caller.is_revoked) == (made.id, _FEES, ("sim",), False)
+    assert (caller.merchant_id, caller.psps, caller.is_revoked) == (made.id, ("sim",), False)
     assert verify(made.api_key, caller.secret_sha256)
     assert not verify(made.api_key[:-1] + ("A" if made.api_key[-1] != "A" else "B"), caller.secret_sha256)
 
 
 async def test_the_database_does_not_hold_the_key(owner: Session) -> None:
-    made = await merchants.create(owner, "Ada", fees=_FEES, psps=["sim"])
+    made = await merchants.create(owner, "Ada", terms=_TERMS, psps=["sim"])
     assert made.api_key is not None
     row = await owner.fetchrow("SELECT * FROM api_keys")
     assert row is not None
@@ -43,7 +44,7 @@ async def test_a_merchant_is_created_once_by_any_number_who_want_it_to_be_there(
 
     async def create() -> None:
         async with session(settings, Role.OWNER, application_name="test") as connection:
-            made.append(await merchants.create(connection, "Demo", fees=_FEES, psps=["sim"], if_absent=True))
+            made.append(await merchants.create(connection, "Demo", terms=_TERMS, psps=["sim"], if_absent=True))
 
     async with anyio.create_task_group() as starting:
         for _ in range(6):
@@ -53,15 +54,15 @@ async def test_a_merchant_is_created_once_by_any_number_who_want_it_to_be_there(
 
 
 async def test_two_merchants_may_have_one_name(owner: Session) -> None:
-    first = await merchants.create(owner, "Twin", fees=_FEES, psps=["sim"])
-    second = await merchants.create(owner, "Twin", fees=_FEES, psps=["sim"])
-    again = await merchants.create(owner, "Twin", fees=_FEES, psps=["sim"], if_absent=True)
+    first = await merchants.create(owner, "Twin", terms=_TERMS, psps=["sim"])
+    second = await merchants.create(owner, "Twin", terms=_TERMS, psps=["sim"])
+    again = await merchants.create(owner, "Twin", terms=_TERMS, psps=["sim"], if_absent=True)
     assert first.id != second.id
     assert again == merchants.Created(id=first.id, name="Twin", api_key=None)
 
 
 async def test_hundreds_are_made_in_one_go(owner: Session) -> None:
-    made = await merchants.create_many(owner, [f"m{number}" for number in range(200)], fees=_FEES, psps=["sim"])
+    made = await merchants.create_many(owner, [f"m{number}" for number in range(200)], terms=_TERMS, psps=["sim"])
     listed = await merchants.list_all(owner)
     assert [(one.id, one.name) for one in listed] == [(one.id, one.name) for one in made]
     keys = [one.api_key or "" for one in made]
@@ -69,7 +70,7 @@ async def test_hundreds_are_made_in_one_go(owner: Session) -> None:
 
 
 async def test_a_revoked_key_is_found_and_says_so_and_another_one_goes_on(owner: Session) -> None:
-    made = await merchants.create(owner, "Ada", fees=_FEES, psps=["sim"])
+    made = await merchants.create(owner, "Ada", terms=_TERMS, psps=["sim"])
     old = prefix_of(made.api_key or "") or ""
     new = await merchants.create_key(owner, made.id)
     assert new is not None
@@ -81,7 +82,7 @@ async def test_a_revoked_key_is_found_and_says_so_and_another_one_goes_on(owner:
 
 
 async def test_many_keys_cost_one_query_and_each_is_proved_by_itself(settings: Settings, owner: Session) -> None:
-    ada, eve = await merchants.create_many(owner, ["Ada", "Eve"], fees=_FEES, psps=["sim"])
+    ada, eve = await merchants.create_many(owner, ["Ada", "Eve"], terms=_TERMS, psps=["sim"])
     assert ada.api_key is not None
     assert eve.api_key is not None
     await merchants.revoke_key(owner, prefix_of(eve.api_key) or "")
@@ -104,7 +105,7 @@ async def test_what_has_not_the_form_of_a_key_does_not_reach_the_database(settin
 
 
 async def test_the_first_revocation_is_the_one_that_counts(owner: Session) -> None:
-    made = await merchants.create(owner, "Ada", fees=_FEES, psps=["sim"])
+    made = await merchants.create(owner, "Ada", terms=_TERMS, psps=["sim"])
     prefix = prefix_of(made.api_key or "") or ""
     await merchants.revoke_key(owner, prefix)
     first = await owner.fetchval("SELECT revoked_at FROM api_keys")

@@ -26,6 +26,7 @@ _RIGHTS: dict[Role, dict[str, frozenset[str]]] = {
         "idempotency_keys": _WRITE,
         "outbox": _ADD,
         "requests": _ADD,
+        "merchant_terms": _READ,
     },
     Role.GATEWAY: {
         "psp_attempts": _WRITE,
@@ -61,6 +62,8 @@ _RIGHTS: dict[Role, dict[str, frozenset[str]]] = {
         "applied_events": _ADD,
         "parked": _ADD,
         "suspects": _KEEP,
+        "merchant_terms": _READ,
+        "payouts": _WRITE,
     },
     Role.READER: dict.fromkeys(
         (
@@ -89,6 +92,8 @@ _RIGHTS: dict[Role, dict[str, frozenset[str]]] = {
             "audit_log",
             "screenings",
             "fraud_exposure",
+            "merchant_terms",
+            "payouts",
         ),
         _READ,
     ),

@@ -10,6 +10,7 @@ from paynode import config
 from paynode.cli.config import masked
 from paynode.config import Settings
 from paynode.domain.money import FeePlan
+from paynode.domain.terms import Terms
 from paynode.storage import merchants
 from paynode.storage.apikeys import prefix_of
 from paynode.storage.migrating import MIGRATIONS, read
@@ -45,6 +46,10 @@ async def test_a_merchant_is_created_listed_given_another_key_and_the_first_one_
         "name": "Ada",
         "fee_fixed": 25,
         "fee_basis_points": 150,
+        "reserve_basis_points": 0,
+        "reserve_days": 0,
+        "availability": "date",
+        "available_days": 2,
         "psps": ["sim"],
         "api_key_prefixes": [key["prefix"]],
     }
@@ -59,7 +64,7 @@ async def test_a_key_of_a_merchant_that_is_not_there_is_a_failure(settings: Sett
 
 
 async def test_a_name_is_shown_as_it_is(settings: Settings, owner: Session) -> None:
-    await merchants.create(owner, "[bold]Ada[/bold]", fees=FeePlan(fixed=0, basis_points=0), psps=["sim"])
+    await merchants.create(owner, "[bold]Ada[/bold]", terms=Terms(fees=FeePlan(fixed=0, basis_points=0)), psps=["sim"])
     assert "[bold]Ada[/bold]" in (await paynode(settings, "merchants", "list")).out
 
 

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from paynode.domain.ledger import NO_ENTRIES, Entry, Head, append
 from paynode.domain.money import FeePlan, Money
 from paynode.domain.postings import FEE_REVENUE, PENDING, BusinessFact, Posting, receivable
+from paynode.domain.terms import Terms
 from paynode.domain.wallet import Delta
 from paynode.storage.postgres import Session
 from tests.storage import rows
 
-_FEES = FeePlan(fixed=0, basis_points=150)
+_TERMS = Terms(fees=FeePlan(fixed=0, basis_points=150))
 _AMOUNT = 1000
 _AT_MS = 1_772_366_400_123  # not a whole second: what is sealed has milliseconds
 
@@ -77,7 +78,7 @@ async def _payment(
 
 
 def _fact(payment: str, operation: str) -> BusinessFact:
-    money = Money(amount=_AMOUNT, currency="EUR")
+    money, fee = Money(amount=_AMOUNT, currency="EUR"), _TERMS.split(_AMOUNT, has_fixed_fee=True).fee
     return BusinessFact(
         operation_id=operation,
         kind="capture",
@@ -85,7 +86,7 @@ def _fact(payment: str, operation: str) -> BusinessFact:
         reference="ch_1",
         postings=(
             Posting(type="capture", debit=receivable("sim"), credit=PENDING, money=money),
-            Posting(type="fee", debit=PENDING, credit=FEE_REVENUE, money=_FEES.fee(money)),
+            Posting(type="fee", debit=PENDING, credit=FEE_REVENUE, money=Money(amount=fee, currency="EUR")),
         ),
     )
 

@@ -22,6 +22,7 @@ from paynode import config
 from paynode.config import Settings
 from paynode.domain.errors import Transient
 from paynode.domain.money import FeePlan
+from paynode.domain.terms import Terms
 from paynode.embedded.servers import Running
 from paynode.storage import merchants
 from paynode.storage.invariants import check
@@ -159,7 +160,7 @@ class Installation:
             made = await merchants.create_many(
                 connection,
                 [f"Merchant {number}" for number in range(count)],
-                fees=FeePlan(fixed=0, basis_points=150),
+                terms=Terms(fees=FeePlan(fixed=0, basis_points=150)),
                 psps=["sim"],
             )
         return [Merchant(id=one.id, api_key=one.api_key or "") for one in made]

@@ -15,6 +15,7 @@ import anyio
 from paynode import config
 from paynode.config import Settings
 from paynode.domain.money import FeePlan
+from paynode.domain.terms import Terms
 from paynode.storage import merchants
 from paynode.storage.postgres import Role, session
 from tests.support.case import Case
@@ -35,7 +36,7 @@ class TwoPsps:
         """One that is routed to `sim`, then to `other`."""
         async with session(self.installation.settings, Role.OWNER, application_name="test") as connection:
             [made] = await merchants.create_many(
-                connection, ["Two"], fees=FeePlan(fixed=0, basis_points=150), psps=["sim", "other"]
+                connection, ["Two"], terms=Terms(fees=FeePlan(fixed=0, basis_points=150)), psps=["sim", "other"]
             )
         return Merchant(id=made.id, api_key=made.api_key or "")
 

@@ -12,6 +12,7 @@ from playwright.async_api import Browser
 
 from paynode.config import Settings
 from paynode.domain.money import FeePlan
+from paynode.domain.terms import Terms
 from paynode.storage import merchants
 from paynode.storage.postgres import Role, session
 from tests.psp.payu import documents
@@ -58,7 +59,9 @@ async def installation(
 
 async def _merchant_at(installation: Installation, psp: str) -> Merchant:
     async with session(installation.settings, Role.OWNER, application_name="test") as connection:
-        [made] = await merchants.create_many(connection, [psp], fees=FeePlan(fixed=0, basis_points=0), psps=[psp])
+        [made] = await merchants.create_many(
+            connection, [psp], terms=Terms(fees=FeePlan(fixed=0, basis_points=0)), psps=[psp]
+        )
     return Merchant(id=made.id, api_key=made.api_key or "")
 
 

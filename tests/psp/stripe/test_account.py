@@ -5,8 +5,9 @@ from __future__ import annotations
 import tomllib
 
 from paynode.app.psps import adapters_of
-from paynode.config import StripeAccount, load
+from paynode.config import load
 from paynode.psp.stripe import StripePsp
+from paynode.sections import StripeAccount
 from tests.architecture.sources import ROOT
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from paynode.config import Settings
 from paynode.domain.money import FeePlan
+from paynode.domain.terms import Terms
 from paynode.storage import merchants
 from paynode.storage.postgres import Role, session
 from tests.psp.stripe.annex import API_KEY, WEBHOOK_SECRET, Annex
@@ -79,7 +80,7 @@ class Shop:
 async def test_a_life_at_stripe(installation: Installation, stripe: Annex) -> None:
     async with session(installation.settings, Role.OWNER, application_name="test") as connection:
         [made] = await merchants.create_many(
-            connection, ["Stripe"], fees=FeePlan(fixed=0, basis_points=0), psps=["stripe"]
+            connection, ["Stripe"], terms=Terms(fees=FeePlan(fixed=0, basis_points=0)), psps=["stripe"]
         )
     shop = Shop(installation, Merchant(id=made.id, api_key=made.api_key or ""))
     page = {"type": "hosted_page", "return_url": "https://shop.example/back"}
