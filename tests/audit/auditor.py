@@ -6,7 +6,7 @@ their order and keeps a sum for each account. Where it and the core differ, one 
 
 from __future__ import annotations
 
-from tests.audit.dossier import Dossier, Operation
+from tests.audit.dossier import OPEN, Dossier, Operation
 from tests.audit.steps import (
     Accept,
     Accounts,
@@ -18,6 +18,7 @@ from tests.audit.steps import (
     Join,
     Mend,
     Move,
+    Once,
     Outcome,
     PayOut,
     Say,
@@ -49,6 +50,16 @@ def shares(amount: int, fee: int, reserve: int) -> tuple[int, int]:
     return floors[0], floors[1]
 
 
+def _name_of(step: Once) -> str:
+    match step:
+        case Ask():
+            return step.request
+        case Settle():
+            return f"{step.psp} {step.kind} {step.reference}"
+        case _:
+            return step.event
+
+
 class Auditor:
     """Sums of all accounts, and what is known of each payment."""
 
@@ -78,15 +89,9 @@ class Auditor:
                 return self._hear_once(step)
         return None
 
-    def _hear_once(self, step: Ask | Move | PayOut | EndPayout | Settle | Adjust | Mend) -> str | None:
+    def _hear_once(self, step: Once) -> str | None:
         """What is recognised by its name and done once."""
-        match step:
-            case Ask():
-                name = step.request
-            case Settle():
-                name = f"{step.psp} {step.kind} {step.reference}"
-            case _:
-                name = step.event
+        name = _name_of(step)
         if name in self.known:
             return "known"
         self.known.add(name)
@@ -131,7 +136,7 @@ class Auditor:
             refusal = self._hold_refusal(dossier.accepted, amount)
         if refusal is not None:
             return refusal
-        is_rest = amount == dossier.left and not dossier.of("capture", "open", "unknown", "review")
+        is_rest = amount == dossier.left and not dossier.of("capture", *OPEN)
         is_last = step.kind == "capture" and (step.is_final or is_rest)
         operation = Operation(name=step.request, kind=step.kind, amount=amount, is_final=is_last)
         if step.kind == "refund":
@@ -266,8 +271,16 @@ class Auditor:
         for capture in dossier.operations:
             taken = min(capture.rest_pending, wanted)
             capture.rest_pending -= taken
-            refund.took.append((capture, taken))
             wanted -= taken
+
+    def _fill_up(self, dossier: Dossier, returned: int) -> None:
+        """What comes back waits again, as far as the payment's captures that still wait can keep it."""
+        for capture in dossier.operations:
+            if capture.is_waiting:
+                net = capture.amount - capture.fee - capture.reserve
+                filled = min(net - capture.rest_pending, returned)
+                capture.rest_pending += filled
+                returned -= filled
 
     def _book_refund(self, dossier: Dossier, refund: Operation) -> None:
         of, receivable = dossier.accepted, f"psp:{dossier.accepted.psp}:receivable"
@@ -275,8 +288,7 @@ class Auditor:
             refund.booked.append("release")
             self._post(of, HELD, AVAILABLE, refund.from_available)
             self._post(of, HELD, PENDING, refund.from_pending)
-            for capture, taken in refund.took:
-                capture.rest_pending += taken if capture.is_waiting else 0
+            self._fill_up(dossier, refund.from_pending)
             self._free(of)
         if refund.is_done and "refund" not in refund.booked:
             refund.booked.append("refund")

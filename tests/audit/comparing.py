@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from tests.audit.auditor import Auditor
 from tests.audit.core import BUCKETS, Core
 from tests.audit.histories import history
-from tests.audit.treasury import HOUSE
 from tests.audit.steps import Ask, History, Join, Say, Settle, Step
+from tests.audit.treasury import HOUSE
 
 _WALLET = frozenset(f"merchant:{bucket}" for bucket in BUCKETS)
 

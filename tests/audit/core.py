@@ -36,6 +36,7 @@ from tests.audit.steps import (
     Join,
     Mend,
     Move,
+    Once,
     PayOut,
     Say,
     Settle,
@@ -100,27 +101,19 @@ class Core:
                 return self._hear_once(step)
         return None
 
-    def _hear_once(self, step: Ask | Move | PayOut | EndPayout | Settle | Adjust | Mend) -> str | None:
-        """What the database recognises by its id: an effect is claimed once."""
-        match step:
-            case Ask():
-                name = step.request
-            case Settle():
-                name = self._line_id(step)
-            case _:
-                name = step.event
-        if name in self._claimed and not isinstance(step, Settle):
+    def _hear_once(self, step: Once) -> str | None:
+        """What the database recognises by its id: its effect is claimed once."""
+        if isinstance(step, Settle):
+            return self._settle(step)
+        name = step.request if isinstance(step, Ask) else step.event
+        if name in self._claimed:
             return "known"
-        is_known = name in self._claimed
         self._claimed.add(name)
         match step:
             case Ask():
                 return self._ask(step)
             case Move() | PayOut() | EndPayout():
                 return self._outside(step)
-            case Settle():
-                self._settle(step, is_known=is_known)
-                return "known" if is_known else None
             case Adjust():
                 self._adjust(step)
             case Mend():
@@ -261,29 +254,28 @@ class Core:
             data=data,
         )
 
-    def _line_id(self, step: Settle) -> str:
-        return line_id(step.psp, SettlementKind(step.kind), step.reference)
-
-    def _settle(self, step: Settle, *, is_known: bool) -> None:
+    def _settle(self, step: Settle) -> str | None:
         name, operation_id = self._places.get(step.operation or "", (None, None))
         payment = None if name is None else self.payments[name]
         merchant = HOUSE if payment is None else self._merchant_of(payment)
+        kind = SettlementKind(step.kind)
         line = ReportLine(
-            id=self._line_id(step),
+            id=line_id(step.psp, kind, step.reference),
             psp=step.psp,
-            kind=SettlementKind(step.kind),
+            kind=kind,
             reference=step.reference,
             operation_id=operation_id,
             payment_id=None if payment is None else payment.id,
             money=Money(amount=step.amount, currency=step.currency),
             at_ms=self.now_ms,
-            is_posted=is_known,
+            is_posted=(line_id(step.psp, kind, step.reference), "settlement", 0) in self._keys,
         )
         books, payment, effects = settle(self.books[merchant], payment, line, self._around())
         self._commit(merchant, books, effects)
         if name is not None and payment is not None:
             self.payments[name] = payment
             self._remember_made(name, effects)
+        return "known" if line.is_posted else None
 
     def _adjust(self, step: Adjust) -> None:
         money = Money(amount=step.amount, currency=step.currency)

@@ -8,6 +8,8 @@ from tests.audit.steps import Accept, Ask, Say, Terms
 
 # Inquiries after which people must look.
 DOUBTS_MAX = 3
+# Still under way.
+OPEN = ("open", "unknown", "review")
 
 
 @dataclass(slots=True)
@@ -19,6 +21,7 @@ class Operation:
     amount: int
     is_final: bool = False
     is_ours: bool = False  # nobody asked for it: it gives back
+    state: str = "open"  # or done, reversed, given_up, unknown, review
     said: set[str] = field(default_factory=set)
     doubts: set[str] = field(default_factory=set)
     is_disputed: bool = False  # the PSP speaks of another amount than was asked
@@ -26,7 +29,6 @@ class Operation:
     booked: list[str] = field(default_factory=list)
     from_available: int = 0
     from_pending: int = 0
-    took: list[tuple[Operation, int]] = field(default_factory=list)  # from what waits of which captures
     # Of a capture: what was taken of it, what of it waits for its day, and when that is.
     fee: int = 0
     reserve: int = 0
@@ -46,15 +48,15 @@ class Operation:
         else:
             self.said.add(said.outcome)
 
+        self.state = self._judged()
+
     @property
     def is_done(self) -> bool:
         """Whether it moved money: what was taken back had been given."""
-        return bool(self.said & {"approved", "reversed"})
+        return self.state in ("done", "reversed")
 
-    @property
-    def state(self) -> str:
-        """In one word: done, reversed, given_up, unknown, review or open."""
-        if self.is_done:
+    def _judged(self) -> str:
+        if self.said & {"approved", "reversed"}:
             return "reversed" if "reversed" in self.said else "done"
         if self.has_claim:
             return "unknown"
@@ -67,7 +69,7 @@ class Operation:
     @property
     def is_open(self) -> bool:
         """Whether it may still move money."""
-        return self.state in ("open", "unknown", "review")
+        return self.state in OPEN
 
 
 @dataclass(slots=True)
@@ -97,22 +99,23 @@ class Dossier:
     @property
     def authorized(self) -> int:
         """What the customer's bank has agreed to."""
-        return self.accepted.amount if self.charge.state in ("done", "reversed") else 0
+        return self.accepted.amount if self.charge.is_done else 0
 
     @property
     def refunded(self) -> int:
         """What was given back."""
-        return self.total("refund", "done") if self.authorized else 0
+        return self.total("refund", "done")
 
     @property
     def refunding(self) -> int:
         """What may yet be given back."""
-        return self.total("refund", "open", "unknown", "review") if self.authorized else 0
+        return self.total("refund", *OPEN)
 
     @property
     def taken(self) -> int:
         """What was captured and not taken back, as the ledger has it."""
-        return self.total("sale", "done") + self.total("capture", "done")
+        kind = "sale" if self.charge.kind == "sale" else "capture"
+        return self.total(kind, "done")
 
     @property
     def captured(self) -> int:
@@ -127,8 +130,8 @@ class Dossier:
     @property
     def left(self) -> int:
         """What of an authorization can still be captured or let go, were it not for operations under way."""
-        used = self.of("capture", "open", "unknown", "review", "done", "reversed")
-        voided = self.of("void", "open", "unknown", "review", "done")
+        used = self.of("capture", *OPEN, "done", "reversed")
+        voided = self.of("void", *OPEN, "done")
         return max(self.authorized - sum(one.amount for one in [*used, *voided]), 0)
 
     # -- review -------------------------------------------------------------------------------------------------------
@@ -156,8 +159,8 @@ class Dossier:
         if self.charge.kind == "authorize" and self.charge.state == "reversed" and self.taken:
             return True
         captured = max(self.taken, self.refunded + self.refunding)
-        capturing = self.total("capture", "open", "unknown", "review")
-        voids = self.total("void", "open", "unknown", "review", "done")
+        capturing = self.total("capture", *OPEN)
+        voids = self.total("void", *OPEN, "done")
         return captured > self.taken or captured + capturing + voids > self.authorized
 
     # -- requests -----------------------------------------------------------------------------------------------------
@@ -178,39 +181,44 @@ class Dossier:
         return self._refusal_of_capture(ask) if ask.kind == "capture" else self._refusal_of_void()
 
     def _refusal_of_refund(self, ask: Ask) -> str | None:
-        left = self.captured - self.refunded - self.refunding
-        if left == 0:
+        if self.refundable == 0:
             return "payment_not_refundable"
-        return "amount_exceeds_captured" if (ask.amount or left) > left else None
+        return "amount_exceeds_captured" if (ask.amount or self.refundable) > self.refundable else None
 
     def _refusal_of_capture(self, ask: Ask) -> str | None:
-        if self._is_being_voided or (ask.is_final and self.of("capture", "open", "unknown", "review")):
+        if self._is_being_voided or (ask.is_final and self.of("capture", *OPEN)):
             return "operation_in_flight"
         if self.capturable == 0:
             return "payment_not_capturable"
         return "amount_exceeds_authorized" if (ask.amount or self.capturable) > self.capturable else None
 
     def _refusal_of_void(self) -> str | None:
-        if self._is_being_voided or self.of("capture", "open", "unknown", "review"):
+        if self._is_being_voided or self.of("capture", *OPEN):
             return "operation_in_flight"
         return None if self.capturable else "payment_not_voidable"
 
     @property
     def _is_being_voided(self) -> bool:
         """By a void, or with the last capture."""
-        lets_go = any(one.is_final for one in self.of("capture", "open", "unknown", "review"))
+        lets_go = any(one.is_final for one in self.of("capture", *OPEN))
         is_over = any(one.is_final for one in self.of("capture", "done"))
         rest = self.left + self.total("capture", "reversed")  # what was taken back is let go of as well
-        return bool(self.of("void", "open", "unknown", "review")) or (lets_go and not is_over and rest > 0)
+        return bool(self.of("void", *OPEN)) or (lets_go and not is_over and rest > 0)
+
+    @property
+    def refundable(self) -> int:
+        """What of it can still be given back."""
+        return self.captured - self.refunded - self.refunding
 
     @property
     def capturable(self) -> int:
         """What a capture may take: nothing after the last one."""
-        ends = self.of("capture", "open", "unknown", "review", "done")
-        return 0 if any(one.is_final for one in ends) else self.left
+        ends = self.of("capture", *OPEN, "done")
+        is_over = self.charge.kind == "sale" or any(one.is_final for one in ends)
+        return 0 if is_over else self.left
 
     def amount_of(self, ask: Ask) -> int:
         """What a request that can be is for."""
         if ask.kind == "refund":
-            return ask.amount or self.captured - self.refunded - self.refunding
+            return ask.amount or self.refundable
         return self.capturable if ask.kind == "void" else ask.amount or self.capturable

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 PaymentKind: TypeAlias = Literal["sale", "authorize"]
 RequestKind: TypeAlias = Literal["capture", "void", "refund"]
+MoveKind: TypeAlias = Literal["credit", "debit", "write_off"]
 LineKind: TypeAlias = Literal["charge", "refund", "reversal", "fee"]
 Bucket: TypeAlias = Literal["pending", "available", "reserve", "held"]
 Outcome: TypeAlias = Literal["approved", "declined", "absent", "unknown", "reversed"]
@@ -99,7 +100,7 @@ class Move:
 
     event: str
     merchant: str
-    kind: Literal["credit", "debit", "write_off"]
+    kind: MoveKind
     amount: int
     currency: str
 
@@ -159,9 +160,9 @@ class Mend:
     surplus: int
 
 
-Step: TypeAlias = (
-    Join | Announce | Accept | Ask | Say | Wait | Come | Move | PayOut | EndPayout | Settle | Adjust | Mend
-)
+# What is recognised by its name, and has its effect once.
+Once: TypeAlias = Ask | Move | PayOut | EndPayout | Settle | Adjust | Mend
+Step: TypeAlias = Join | Announce | Accept | Say | Wait | Come | Once
 History: TypeAlias = Sequence[Step]
 
 # Accounts by (merchant, currency, account): credits less debits, in minor units; none that is zero.

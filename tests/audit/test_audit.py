@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.audit import auditor, dossier, steps
+from tests.audit import auditor, dossier, steps, sums, treasury
 from tests.audit.bugs import BUGS
 from tests.audit.comparing import audit, compare
 from tests.audit.histories import history
@@ -44,9 +44,13 @@ def _block(first: int, count: int) -> range:
 
 
 _MET = (
-    *("capture", "fee", "reversal", "refund_hold", "refund_release", "refund", "refund_reversal", "credit", "debit"),
+    *("capture", "fee", "reserve", "available", "reserve_release", "reversal"),
+    *("refund_hold", "refund_release", "refund", "refund_reversal"),
+    *("credit", "debit", "write_off", "payout", "payout_paid", "payout_failed"),
+    *("settlement", "psp_fee", "unexplained", "adjustment", "known"),
     *("insufficient_funds", "operation_outcome_unknown", "payment_under_review", "operation_in_flight"),
-    *("payment_not_capturable", "payment_not_refundable", "amount_exceeds_authorized", "amount_exceeds_captured"),
+    *("payment_not_capturable", "payment_not_refundable", "payment_not_voidable", "payment_not_authorized"),
+    *("amount_exceeds_authorized", "amount_exceeds_captured", "payout_not_open"),
 )
 
 
@@ -68,10 +72,10 @@ def test_the_same_seed_is_the_same_history() -> None:
     assert [history(seed) for seed in range(5)] == [history(seed) for seed in range(5)]
 
 
-@pytest.mark.parametrize("module", [auditor, dossier, steps])
+@pytest.mark.parametrize("module", [auditor, dossier, steps, sums, treasury])
 def test_the_auditor_shares_no_rule_with_the_core(module: object) -> None:
     """What it shared with the core it could not find wrong."""
-    own = {"tests.audit.steps", "tests.audit.dossier"}
+    own = {f"tests.audit.{name}" for name in ("dossier", "steps", "sums", "treasury")}
     for name in _imports(Path(str(getattr(module, "__file__", "")))):
         assert name in own or name.partition(".")[0] in sys.stdlib_module_names, name
 
