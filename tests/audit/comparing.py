@@ -71,7 +71,7 @@ def _looked_at(auditor: Auditor, core: Core, step: Step) -> Iterator[tuple[str, 
     yield "trial balance", 0, sum(core.accounts.values())
     of_wallets = {key: amount for key, amount in accounts.items() if key[2] in _WALLET}
     yield "wallets", of_wallets, core.wallets
-    yield "maturing", auditor.all_maturing(), core.maturing
+    yield "maturing", auditor.bookkeeper.maturing(), core.maturing
     match step:
         case Ask():
             yield from _payment(auditor, core, step.payment)

@@ -14,7 +14,7 @@ from paynode.domain.maturing import Due, MaturityKind
 from paynode.domain.mending import BooksAdjustment, WalletCorrection
 from paynode.domain.money import FeePlan, Money
 from paynode.domain.moving import end_payout, move, pay_out
-from paynode.domain.payment import Fact, Method, Operation, OperationKind, Payment, Source, Status
+from paynode.domain.payment import Fact, Method, Operation, OperationKind, Origin, Payment, Source, Status
 from paynode.domain.postings import Posting
 from paynode.domain.psp import Outcome, SettlementKind
 from paynode.domain.publishing import OutsideData, OutsideEvent, OutsideType, PayoutEnd, PayoutOrder, WalletMovement
@@ -24,7 +24,7 @@ from paynode.domain.settling import settle
 from paynode.domain.terms import DAY_MS, Availability, Terms
 from paynode.domain.wallet import Delta
 from tests.audit import steps
-from tests.audit.dossier import DOUBTS_MAX
+from tests.audit.operation import BARE, DOUBTS_MAX, TRIES_MAX
 from tests.audit.steps import (
     Accept,
     Accounts,
@@ -48,7 +48,10 @@ from tests.audit.treasury import HOUSE
 _BEGIN_MS: Final = 1_700_000_000_000
 _BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _POLICY: Final = Policy(
-    inquiry_ladder_ms=(5_000,) * DOUBTS_MAX, not_sent_tries_max=3, not_sent_retry_ms=1_000, not_sent_retry_max_ms=3_000
+    inquiry_ladder_ms=(5_000,) * DOUBTS_MAX,
+    not_sent_tries_max=TRIES_MAX,
+    not_sent_retry_ms=1_000,
+    not_sent_retry_max_ms=3_000,
 )
 _MOVES: Final = {
     "credit": OutsideType.WALLET_CREDIT,
@@ -184,8 +187,8 @@ class Core:
             operation_id=operation_id,
             outcome=Outcome(step.outcome),
             source=Source.ANSWER,
-            reference=f"ref_{step.operation}" if is_claim else None,
-            amount=operation.money.amount + step.surplus if is_claim and operation.kind != "void" else None,
+            reference=f"ref_{step.operation}{step.reference}" if is_claim else None,
+            amount=operation.money.amount + step.surplus if is_claim and operation.kind not in BARE else None,
             currency=operation.money.currency if is_claim else None,
         )
         merchant = self._merchant_of(payment)
@@ -197,7 +200,9 @@ class Core:
     def _remember_made(self, name: str, effects: Effects) -> None:
         """What the core gives back by itself."""
         for made in effects.made:
-            self._place(f"{name}.back", name, made.operation.id)
+            target = (made.operation.target or "").removeprefix(f"ref_{name}")
+            suffix = f".{target}" if made.operation.origin is Origin.SURPLUS else ""
+            self._place(f"{name}.back{suffix}", name, made.operation.id)
 
     def _place(self, operation: str, payment: str, operation_id: str) -> None:
         self._places[operation] = payment, operation_id

@@ -2,79 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from tests.audit.steps import Accept, Ask, Say, Terms
-
-# Inquiries after which people must look.
-DOUBTS_MAX = 3
-# Still under way.
-OPEN = ("open", "unknown", "review")
-
-
-@dataclass(slots=True)
-class Operation:
-    """One thing asked of a PSP, what it said about it, and what was booked for it. Amounts in minor units."""
-
-    name: str
-    kind: str
-    amount: int
-    is_final: bool = False
-    is_ours: bool = False  # nobody asked for it: it gives back
-    state: str = "open"  # or done, reversed, given_up, unknown, review
-    said: set[str] = field(default_factory=set)
-    doubts: set[str] = field(default_factory=set)
-    is_disputed: bool = False  # the PSP speaks of another amount than was asked
-    has_claim: bool = False  # and claims to have done it
-    booked: list[str] = field(default_factory=list)
-    from_available: int = 0
-    from_pending: int = 0
-    # Of a capture: what was taken of it, what of it waits for its day, and when that is.
-    fee: int = 0
-    reserve: int = 0
-    rest_pending: int = 0
-    rest_reserve: int = 0
-    is_waiting: bool = False
-    available_on: int | None = None
-    released_on: int | None = None
-
-    def hear(self, said: Say) -> None:
-        """Remember what the PSP said."""
-        if said.outcome in ("approved", "reversed") and said.surplus and self.kind != "void":
-            self.is_disputed = True
-            self.has_claim |= said.outcome == "approved"
-        elif said.outcome == "unknown":
-            self.doubts.add(said.event)
-        else:
-            self.said.add(said.outcome)
-
-        self.state = self._judged()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it moved money: what was taken back had been given."""
-        return self.state in ("done", "reversed")
-
-    def _judged(self) -> str:
-        if self.said & {"approved", "reversed"}:
-            return "reversed" if "reversed" in self.said else "done"
-        if self.has_claim:
-            return "unknown"
-        if self.said & {"declined", "absent"}:
-            return "given_up"
-        if self.doubts:
-            return "review" if len(self.doubts) > DOUBTS_MAX else "unknown"
-        return "open"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it may still move money."""
-        return self.state in OPEN
+from tests.audit.operation import BARE, OPEN, Operation
+from tests.audit.steps import Accept, Ask, Terms
 
 
 @dataclass(slots=True)
 class Dossier:
-    """A payment."""
+    """A payment; its first operation is the charge, a sale or an authorization."""
 
     accepted: Accept
     terms: Terms
@@ -87,8 +23,8 @@ class Dossier:
         return self.operations[0]
 
     def of(self, kind: str, *states: str) -> list[Operation]:
-        """Its operations of a kind, in some of the states."""
-        return [one for one in self.operations if one.kind == kind and (not states or one.state in states)]
+        """Its operations of a kind, in some of the states; what gives a surplus back is none of it."""
+        return [one for one in self.operations if one.kind == kind and one.state in states and one.ours != "surplus"]
 
     def total(self, kind: str, *states: str) -> int:
         """The sum of these."""
@@ -128,29 +64,54 @@ class Dossier:
         return max(self.taken, self.refunded + self.refunding) > self.authorized
 
     @property
+    def refundable(self) -> int:
+        """What can still be given back."""
+        return self.captured - self.refunded - self.refunding
+
+    @property
     def left(self) -> int:
         """What of an authorization can still be captured or let go, were it not for operations under way."""
         used = self.of("capture", *OPEN, "done", "reversed")
         voided = self.of("void", *OPEN, "done")
         return max(self.authorized - sum(one.amount for one in [*used, *voided]), 0)
 
+    @property
+    def capturable(self) -> int:
+        """What a capture may take: nothing after the last one, nor after the authorization has lapsed."""
+        has_last = any(one.is_final for one in self.of("capture", *OPEN, "done"))
+        is_over = self.charge.kind == "sale" or has_last or "expired" in self.charge.said
+        return 0 if is_over else self.left
+
     # -- review -------------------------------------------------------------------------------------------------------
 
     @property
     def is_in_review(self) -> bool:
         """Whether people must look, before anything else can be asked for."""
-        return self._is_contradicted or self._breaks_a_law
+        return any(map(self._is_contradicted, self.operations)) or self._breaks_a_law
 
-    @property
-    def _is_contradicted(self) -> bool:
-        is_explained = any(one.is_ours for one in self.operations)
-        for one in self.operations:
-            is_denied = "approved" in one.said and "declined" in one.said
-            if one.is_disputed or (is_denied and not (one is self.charge and is_explained)):
-                return True
-            if one.state == "review" or (one.is_ours and one.state in ("given_up", "reversed")):
-                return True
-        return False
+    def _is_contradicted(self, one: Operation) -> bool:
+        is_explained = one is self.charge and any(other.ours == "late" for other in self.operations)
+        return (
+            one.is_disputed
+            or (one.is_denied and not is_explained)
+            or self._is_doubled(one)
+            or one.state == "review"
+            or (bool(one.ours) and one.state in ("given_up", "reversed"))
+        )
+
+    def _is_doubled(self, one: Operation) -> bool:
+        """Whether it happened twice, and what was too much has not been given back, or was taken back as well."""
+        if one.kind in BARE:
+            return False
+        references = one.taken_back | set(one.references)
+        if one is self.charge and not one.taken_back:
+            backs = [other for other in self.operations if other.ours == "surplus" and not other.is_open]
+            references -= {reference for reference in one.too_many if self.name_of_return(reference) in _names(backs)}
+        return len(references) > 1
+
+    def name_of_return(self, reference: str) -> str:
+        """What the operation is called that gives a charge back which was one too many."""
+        return f"{self.accepted.payment}.back.{reference}"
 
     @property
     def _breaks_a_law(self) -> bool:
@@ -159,9 +120,8 @@ class Dossier:
         if self.charge.kind == "authorize" and self.charge.state == "reversed" and self.taken:
             return True
         captured = max(self.taken, self.refunded + self.refunding)
-        capturing = self.total("capture", *OPEN)
-        voids = self.total("void", *OPEN, "done")
-        return captured > self.taken or captured + capturing + voids > self.authorized
+        under_way = self.total("capture", *OPEN) + self.total("void", *OPEN, "done")
+        return captured > self.taken or captured + under_way > self.authorized
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -173,17 +133,29 @@ class Dossier:
             return "payment_under_review"
         if ask.kind == "refund":
             return self._refusal_of_refund(ask)
-        name = "capturable" if ask.kind == "capture" else "voidable"
+        if ask.kind == "cancel":
+            return self._refusal_of_cancel()
+        name = "payment_not_capturable" if ask.kind == "capture" else "payment_not_voidable"
         if self.charge.kind != "authorize":
-            return f"payment_not_{name}"
+            return name
         if self.charge.state != "done":
             return "payment_not_authorized"
+        if "expired" in self.charge.said:
+            return name
         return self._refusal_of_capture(ask) if ask.kind == "capture" else self._refusal_of_void()
 
     def _refusal_of_refund(self, ask: Ask) -> str | None:
         if self.refundable == 0:
             return "payment_not_refundable"
         return "amount_exceeds_captured" if (ask.amount or self.refundable) > self.refundable else None
+
+    def _refusal_of_cancel(self) -> str | None:
+        """Only a page that is open can be closed, once."""
+        if self.charge.state == "open":
+            return "payment_not_cancelable" if self.is_given_up else "operation_in_flight"
+        if self.charge.state != "pending" or self.of("cancel", "done"):
+            return "payment_not_cancelable"
+        return "operation_in_flight" if self.of("cancel", *OPEN) else None
 
     def _refusal_of_capture(self, ask: Ask) -> str | None:
         if self._is_being_voided or (ask.is_final and self.of("capture", *OPEN)):
@@ -205,20 +177,19 @@ class Dossier:
         rest = self.left + self.total("capture", "reversed")  # what was taken back is let go of as well
         return bool(self.of("void", *OPEN)) or (lets_go and not is_over and rest > 0)
 
-    @property
-    def refundable(self) -> int:
-        """What of it can still be given back."""
-        return self.captured - self.refunded - self.refunding
+    def operation_of(self, ask: Ask) -> Operation:
+        """What a request becomes that can be."""
+        match ask.kind:
+            case "refund":
+                amount = ask.amount or self.refundable
+            case "cancel":
+                amount = self.accepted.amount
+            case _:
+                amount = ask.amount or self.capturable
+        is_rest = amount == self.left and not self.of("capture", *OPEN)
+        is_last = ask.kind == "capture" and (ask.is_final or is_rest)
+        return Operation(name=ask.request, kind=ask.kind, amount=amount, is_final=is_last)
 
-    @property
-    def capturable(self) -> int:
-        """What a capture may take: nothing after the last one."""
-        ends = self.of("capture", *OPEN, "done")
-        is_over = self.charge.kind == "sale" or any(one.is_final for one in ends)
-        return 0 if is_over else self.left
 
-    def amount_of(self, ask: Ask) -> int:
-        """What a request that can be is for."""
-        if ask.kind == "refund":
-            return ask.amount or self.refundable
-        return self.capturable if ask.kind == "void" else ask.amount or self.capturable
+def _names(operations: list[Operation]) -> set[str]:
+    return {one.name for one in operations}

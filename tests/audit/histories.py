@@ -11,7 +11,8 @@ from random import Random
 from typing import Final, Literal
 
 from tests.audit.auditor import Auditor
-from tests.audit.dossier import Operation
+from tests.audit.dossier import Dossier
+from tests.audit.operation import BARE, Operation
 from tests.audit.steps import (
     Accept,
     Adjust,
@@ -39,8 +40,18 @@ from tests.audit.sums import AVAILABLE, PENDING, RESERVE
 
 _CURRENCIES: Final = ("EUR", "JPY")
 _PSPS: Final = ("sim", "other")
-_OUTCOMES: Final[tuple[Outcome, ...]] = ("approved", "declined", "absent", "unknown", "reversed")
-_REQUESTS: Final[tuple[RequestKind, ...]] = ("capture", "void", "refund")
+# What PSPs say, how often of what is under way, and how often of what is over.
+_OUTCOMES: Final[dict[Outcome, tuple[int, int]]] = {
+    "approved": (72, 25),
+    "declined": (11, 7),
+    "expired": (2, 3),
+    "pending": (5, 3),
+    "absent": (4, 5),
+    "unknown": (9, 8),
+    "not_sent": (6, 3),
+    "reversed": (2, 7),
+}
+_REQUESTS: Final[tuple[RequestKind, ...]] = ("capture", "void", "cancel", "refund")
 _ADJUSTED: Final = (
     *(f"psp:{psp}:receivable" for psp in _PSPS),
     *(f"suspense:{name}" for name in (*_PSPS, "internal")),
@@ -139,27 +150,33 @@ class _Teller:
             self._ask()
             return
         operation = random.choice(waiting if waiting and random.random() < 0.85 else operations)
-        weights = (72, 12, 4, 10, 2) if operation.is_open else (25, 8, 5, 8, 7)
-        outcome = random.choices(_OUTCOMES, weights=weights)[0]
+        weights = [often if operation.is_open else rarely for often, rarely in _OUTCOMES.values()]
+        outcome = random.choices(list(_OUTCOMES), weights=weights)[0]
         surplus = random.choice((-1, 1)) if random.random() < 0.01 else 0
-        self._happen(Say(self._name("e"), operation.name, outcome, surplus))
+        reference = random.choice("bc") if random.random() < (0.1 if operation.references else 0.01) else ""
+        self._happen(Say(self._name("e"), operation.name, outcome, surplus, reference))
 
     def _ask(self) -> None:
+        """Mostly for what can be had, or nearly."""
         random = self._random
         dossiers = list(self._auditor.payments.values())
-        promising = [one for one in dossiers if one.capturable or one.refundable]
+        promising = [one for one in dossiers if _possible(one)]
         if not promising and random.random() < 0.8:
             self._accept()
             return
         dossier = random.choice(promising if promising and random.random() < 0.9 else dossiers)
-        refundable = dossier.refundable
-        kind = random.choices(_REQUESTS, weights=(8 * bool(dossier.capturable) + 1, 1, 8 * bool(refundable) + 1))[0]
-        edge = dossier.capturable if kind == "capture" else refundable
-        if kind == "refund" and random.random() < 0.5:
-            edge = min(edge, sum(self._auditor.balance(dossier.accepted, one) for one in (AVAILABLE, PENDING)))
-        amount = None if kind == "void" or random.random() < 0.25 else self._amount(edge)
+        likely = _possible(dossier) if random.random() < 0.9 else []
+        kind = random.choice(likely or _REQUESTS)
+        amount = None if kind in BARE or random.random() < 0.25 else self._amount(self._edge(dossier, kind))
         is_final = kind == "capture" and random.random() < 0.1
         self._happen(Ask(self._name("r"), dossier.accepted.payment, kind, amount, is_final))
+
+    def _edge(self, dossier: Dossier, kind: RequestKind) -> int:
+        """How much can be asked for: of a refund what the payment has left, or what the merchant has."""
+        if kind == "capture":
+            return dossier.capturable
+        funds = sum(self._auditor.bookkeeper.balance(dossier.accepted, one) for one in (AVAILABLE, PENDING))
+        return min(dossier.refundable, funds) if self._random.random() < 0.5 else dossier.refundable
 
     def _place(self) -> tuple[str, str]:
         """A merchant and a currency; there where debts are, if there are any."""
@@ -222,10 +239,12 @@ class _Teller:
             return  # what test_differences.py has about the core and its auditor
         amount = one.amount if kind != "fee" else self._amount()
         amount = self._amount(amount) if random.random() < 0.05 else amount
-        name: str | None = one.name if one.kind != "void" else None
+        name: str | None = one.name if one.kind not in BARE else None
         if random.random() < 0.1:
             name, kind = None, random.choice(("charge", "refund", "reversal", "fee"))
-        reference = f"ref_{name}" if name is not None and kind != "fee" else self._name("ref_")
+        known = one.references[0] if one.references else ""
+        known = "b" if random.random() < 0.03 else known
+        reference = f"ref_{name}{known}" if name is not None and kind != "fee" else self._name("ref_")
         self._happen(Settle(of.psp, kind, reference, name, amount, of.currency))
 
     def _adjust(self) -> None:
@@ -243,3 +262,10 @@ class _Teller:
         told = [step for step in self._steps if not isinstance(step, Join | Announce | Accept | Wait)]
         if told:
             self._happen(self._random.choice(told))
+
+
+def _possible(dossier: Dossier) -> list[RequestKind]:
+    """What may be asked for of a payment."""
+    possible: list[RequestKind] = ["capture"] * 4 + ["void"] if dossier.capturable else []
+    possible += ["refund"] * 4 if dossier.refundable else []
+    return [*possible, "cancel"] if dossier.charge.state == "pending" else possible

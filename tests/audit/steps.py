@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 PaymentKind: TypeAlias = Literal["sale", "authorize"]
-RequestKind: TypeAlias = Literal["capture", "void", "refund"]
+RequestKind: TypeAlias = Literal["capture", "void", "cancel", "refund"]
 MoveKind: TypeAlias = Literal["credit", "debit", "write_off"]
 LineKind: TypeAlias = Literal["charge", "refund", "reversal", "fee"]
 Bucket: TypeAlias = Literal["pending", "available", "reserve", "held"]
-Outcome: TypeAlias = Literal["approved", "declined", "absent", "unknown", "reversed"]
+Outcome: TypeAlias = Literal["approved", "declined", "pending", "expired", "absent", "unknown", "not_sent", "reversed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,16 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """A PSP says what became of an operation. `surplus`: how much more than asked it claims, in minor units."""
+    """A PSP says what became of an operation. `surplus`: how much more than asked it claims, in minor units.
+
+    `reference`: its name of what it did, where that is another one than usual.
+    """
 
     event: str
     operation: str
     outcome: Outcome
     surplus: int = 0
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.audit import auditor, dossier, steps, sums, treasury
+from tests.audit import auditor, bookkeeper, dossier, operation, steps, sums, treasury
 from tests.audit.bugs import BUGS
 from tests.audit.comparing import audit, compare
 from tests.audit.histories import history
@@ -72,10 +72,10 @@ def test_the_same_seed_is_the_same_history() -> None:
     assert [history(seed) for seed in range(5)] == [history(seed) for seed in range(5)]
 
 
-@pytest.mark.parametrize("module", [auditor, dossier, steps, sums, treasury])
+@pytest.mark.parametrize("module", [auditor, bookkeeper, dossier, operation, steps, sums, treasury])
 def test_the_auditor_shares_no_rule_with_the_core(module: object) -> None:
     """What it shared with the core it could not find wrong."""
-    own = {f"tests.audit.{name}" for name in ("dossier", "steps", "sums", "treasury")}
+    own = {f"tests.audit.{name}" for name in ("bookkeeper", "dossier", "operation", "steps", "sums", "treasury")}
     for name in _imports(Path(str(getattr(module, "__file__", "")))):
         assert name in own or name.partition(".")[0] in sys.stdlib_module_names, name
 
