@@ -15,11 +15,11 @@ from typing import Final, Protocol
 
 from anyio.abc import TaskGroup
 
+from paynode.domain.adjusting import adjust
 from paynode.domain.batch import Booked, Lease
 from paynode.domain.booking import Effects, MerchantBooks, Surroundings, answer, book, mature
-from paynode.domain.correcting import adjust, correct
 from paynode.domain.maturing import Maturity
-from paynode.domain.mending import BooksAdjustment, WalletCorrection
+from paynode.domain.mending import BooksAdjustment
 from paynode.domain.message import Message, letter_of
 from paynode.domain.moving import end_payout, move, on_request, pay_out
 from paynode.domain.payment import Fact, Payment
@@ -145,8 +145,8 @@ class MerchantActor:
                 return self._mature(delivery, maturity, around)
             case ReportLine() as line:
                 return self._settle(delivery, line, around)
-            case WalletCorrection() | BooksAdjustment() as mending:
-                return self._mend(delivery, mending, around)
+            case BooksAdjustment() as adjustment:
+                return self._adjust(delivery, adjustment, around)
 
     def _book_evidence(self, delivery: Delivery, fact: Fact, around: Surroundings) -> Booked:
         before, payment = self._books, self._payments.get(fact.payment_id)
@@ -208,15 +208,11 @@ class MerchantActor:
             self._payments[payment.id] = payment
         return Booked(lease=self._lease, effects=effects, before=before, after=self._books)
 
-    def _mend(self, delivery: Delivery, mending: WalletCorrection | BooksAdjustment, around: Surroundings) -> Booked:
+    def _adjust(self, delivery: Delivery, adjustment: BooksAdjustment, around: Surroundings) -> Booked:
         before = self._books
         if before is None:
             return self._bury(delivery, "merchant_unknown", f"no merchant {delivery.message.merchant_id}", around)
-        match mending:
-            case WalletCorrection():
-                self._books, effects = correct(before, mending)
-            case BooksAdjustment():
-                self._books, effects = adjust(before, mending, around)
+        self._books, effects = adjust(before, adjustment, around)
         return Booked(lease=self._lease, effects=effects, before=before, after=self._books)
 
     def _bury(self, delivery: Delivery, reason: str, detail: str, around: Surroundings) -> Booked:

@@ -137,10 +137,7 @@ class PartitionRun:
         self.lease = lease = tenure.lease
         self._ahead = ahead
         self._parts = parts
-        self._committer = tenure.committer
-        self._recovery = tenure.recovery
-        self._drain = tenure.drain
-        self._backoff = tenure.backoff
+        self._tenure = tenure
         self._stream = events_stream(lease.partition)
         self._intake = Intake(self._stream, lease.partition, parts.shelf, parts.outside)
         self._actors: dict[str, MerchantActor] = {}
@@ -183,7 +180,7 @@ class PartitionRun:
 
     async def submit(self, decided: Sequence[Decided]) -> None:
         """Pass on what an actor decided."""
-        await self._committer.submit(self, decided)
+        await self._tenure.committer.submit(self, decided)
 
     # -- the run --------------------------------------------------------------------------------------------------
 
@@ -196,7 +193,7 @@ class PartitionRun:
             self._ahead.serve(self.fail)
             async with anyio.create_task_group() as group:
                 try:
-                    if self._recovery.is_needed:
+                    if self._tenure.recovery.is_needed:
                         await self._recover(group)
                     self._ahead.begin()
                     await self._take_turns(group)
@@ -214,7 +211,7 @@ class PartitionRun:
 
     async def _take_turns_of(self, backlog: Backlog, group: TaskGroup) -> None:
         try:
-            while not self._drain.is_set:
+            while not self._tenure.drain.is_set:
                 if backlog is self._ahead.ordinary:
                     await self._parts.precedence.give_way()
                 await self._take_turn(backlog, group)
@@ -229,7 +226,7 @@ class PartitionRun:
             return
         fetched = await self._ahead.feed.fetch(turn.ids) if turn.ids else []
         await self._take_in([*turn.whole, *fetched], group)
-        self._backoff.reset()
+        self._tenure.backoff.reset()
         self._ahead.move()  # the reader may wait for room
 
     async def _settle_all(self) -> None:
@@ -239,19 +236,19 @@ class PartitionRun:
     async def _recover(self, group: TaskGroup) -> None:
         """Take in what an owner that died has left, before anything else."""
         feed = self._ahead.feed
-        while feed.is_behind and not self._drain.is_set:
+        while feed.is_behind and not self._tenure.drain.is_set:
             entries = await feed.read()
-            if self._recovery.is_one_by_one:
+            if self._tenure.recovery.is_one_by_one:
                 for entry in entries:
                     await self._try_alone(entry, group)
             elif entries:
                 await self._take_in(entries, group)
         await self._settle_all()
         if not feed.is_behind:
-            await self._recovery.end()
+            await self._tenure.recovery.end()
 
     async def _try_alone(self, entry: Entry, group: TaskGroup) -> None:
-        async with self._recovery.trying(entry.ref or entry.id) as tries:
+        async with self._tenure.recovery.trying(entry.ref or entry.id) as tries:
             if tries is None:
                 await self._take_in([entry], group)
             else:

@@ -25,7 +25,15 @@ from paynode.client import (
 from paynode.client.credentials import text_of
 from paynode.client.events import money_of, payment_of
 from paynode.config import Settings, with_development
-from paynode.domain.publishing import CaptureRequest, OutsideData, OutsideType, RefundRequest, WalletMovement
+from paynode.domain.publishing import (
+    CaptureRequest,
+    OutsideData,
+    OutsideType,
+    PayoutEnd,
+    PayoutOrder,
+    RefundRequest,
+    WalletMovement,
+)
 from paynode.storage import publishers as store
 from paynode.storage.postgres import Role, session
 
@@ -100,6 +108,45 @@ def credit(amount: int, currency: str, reason: str, reference: str, **common: An
 def debit(amount: int, currency: str, reason: str, reference: str, **common: Any) -> None:
     """Take from a merchant's wallet; refused when there is less in it."""
     _publish(OutsideType.WALLET_DEBIT, lambda: _moving(amount, currency, reason, reference), common)
+
+
+@publish.command("write-off")
+@_movement
+@_common
+def write_off(amount: int, currency: str, reason: str, reference: str, **common: Any) -> None:
+    """Take a merchant's debt as a loss; refused when the merchant owes less."""
+    _publish(OutsideType.WALLET_WRITE_OFF, lambda: _moving(amount, currency, reason, reference), common)
+
+
+@publish.command()
+@click.option("--amount", required=True, type=int, help="Minor units.")
+@click.option("--currency", required=True, help="ISO 4217, in capitals.")
+@click.option("--reference", required=True, help="Yours, without blanks.")
+@_common
+def payout(amount: int, currency: str, reference: str, **common: Any) -> None:
+    """Begin a payout to a merchant; its id is the event's. Refused when less than that may be paid out."""
+    _publish(
+        OutsideType.PAYOUT_CREATE,
+        lambda: PayoutOrder(money=money_of(amount, currency), reference=reference),
+        common,
+    )
+
+
+@publish.command("payout-paid")
+@click.option("--payout", required=True, help="The id of the event that began it.")
+@_common
+def payout_paid(payout: str, **common: Any) -> None:
+    """The bank has paid a payout."""
+    _publish(OutsideType.PAYOUT_PAID, lambda: PayoutEnd(payout_id=payout), common)
+
+
+@publish.command("payout-failed")
+@click.option("--payout", required=True, help="The id of the event that began it.")
+@click.option("--reason", default="", help="For people.")
+@_common
+def payout_failed(payout: str, reason: str, **common: Any) -> None:
+    """The bank could not pay a payout: it is available again."""
+    _publish(OutsideType.PAYOUT_FAILED, lambda: PayoutEnd(payout_id=payout, reason=reason), common)
 
 
 @publish.command("refund-request")

@@ -17,7 +17,14 @@ from paynode.client.errors import EventRefused, NotPublished, OutcomeUnknown
 from paynode.client.events import Event, Signer, money_of, payment_of
 from paynode.client.outcomes import BLOCK_MS, Listener, Outcome, outcome_of
 from paynode.domain.errors import Unavailable
-from paynode.domain.publishing import CaptureRequest, OutsideType, RefundRequest, WalletMovement
+from paynode.domain.publishing import (
+    CaptureRequest,
+    OutsideType,
+    PayoutEnd,
+    PayoutOrder,
+    RefundRequest,
+    WalletMovement,
+)
 from paynode.domain.road import PARTITIONS_KEY, events_stream
 from paynode.streams.client import Redis, client_of, translated
 from paynode.streams.outcome_events import Told
@@ -134,6 +141,61 @@ class Publisher:
         """
         data = _movement(amount, currency, reason, reference)
         event = self.signer.sign(OutsideType.WALLET_DEBIT, merchant_id, data, event_id=event_id)
+        return await self.settle(event, timeout=timeout)
+
+    async def write_off(
+        self,
+        *,
+        merchant_id: str,
+        amount: int,
+        currency: str,
+        reason: str,
+        reference: str,
+        event_id: str | None = None,
+        timeout: float = TIMEOUT_S,
+    ) -> Outcome:
+        """Take a merchant's debt as a loss; refused when the merchant owes less.
+
+        Raises: EventRefused, NotPublished, OutcomeUnknown.
+        """
+        data = _movement(amount, currency, reason, reference)
+        event = self.signer.sign(OutsideType.WALLET_WRITE_OFF, merchant_id, data, event_id=event_id)
+        return await self.settle(event, timeout=timeout)
+
+    async def payout(
+        self,
+        *,
+        merchant_id: str,
+        amount: int,
+        currency: str,
+        reference: str,
+        event_id: str,
+        timeout: float = TIMEOUT_S,
+    ) -> Outcome:
+        """Begin a payout; `event_id`, a UUIDv7, names it from then on. Refused when less than that may be paid out.
+
+        Raises: EventRefused, NotPublished, OutcomeUnknown.
+        """
+        data = PayoutOrder(money=money_of(amount, currency), reference=reference)
+        event = self.signer.sign(OutsideType.PAYOUT_CREATE, merchant_id, data, event_id=event_id)
+        return await self.settle(event, timeout=timeout)
+
+    async def end_payout(
+        self,
+        *,
+        merchant_id: str,
+        payout_id: str,
+        is_paid: bool,
+        reason: str = "",
+        event_id: str | None = None,
+        timeout: float = TIMEOUT_S,
+    ) -> Outcome:
+        """The bank has paid a payout, or could not: then it is available again.
+
+        Raises: EventRefused, NotPublished, OutcomeUnknown.
+        """
+        kind = OutsideType.PAYOUT_PAID if is_paid else OutsideType.PAYOUT_FAILED
+        event = self.signer.sign(kind, merchant_id, PayoutEnd(payout_id=payout_id, reason=reason), event_id=event_id)
         return await self.settle(event, timeout=timeout)
 
     async def refund_request(

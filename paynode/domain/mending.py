@@ -5,24 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paynode.domain.postings import Posting
-from paynode.domain.wallet import Delta
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalletCorrection:
-    """What a wallet lacks of the fold of its ledger, in minor units; its id is its outbox row's.
-
-    A difference, not the right amounts: what is booked meanwhile changes both sides alike, and the difference stays.
-    """
-
-    id: str
-    currency: str
-    delta: Delta
-
-    @property
-    def event_id(self) -> str:
-        """What recognises its effect: the row, which is deleted with it."""
-        return self.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from paynode.domain.maturing import Maturity
-from paynode.domain.mending import BooksAdjustment, WalletCorrection
+from paynode.domain.mending import BooksAdjustment
 from paynode.domain.payment import Fact
 from paynode.domain.publishing import CaptureRequest, OutsideEvent, RefundRequest
 from paynode.domain.report import ReportLine
@@ -17,10 +17,9 @@ from paynode.domain.requesting import Request
 EVIDENCE: Final = "psp.evidence"
 REQUEST: Final = "payment.request"
 REPORT_LINE: Final = "settlement.line"
-CORRECTION: Final = "wallet.correction"
 ADJUSTMENT: Final = "books.adjustment"
 
-Content: TypeAlias = Fact | Request | OutsideEvent | Maturity | ReportLine | WalletCorrection | BooksAdjustment
+Content: TypeAlias = Fact | Request | OutsideEvent | Maturity | ReportLine | BooksAdjustment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +137,5 @@ def type_of(content: Content) -> str:
             return content.kind
         case ReportLine():
             return REPORT_LINE
-        case WalletCorrection():
-            return CORRECTION
         case BooksAdjustment():
             return ADJUSTMENT

@@ -12,17 +12,15 @@ from typing import Final
 import orjson
 
 from paynode.domain.maturing import Maturity, MaturityKind
-from paynode.domain.mending import BooksAdjustment, WalletCorrection
+from paynode.domain.mending import BooksAdjustment
 from paynode.domain.money import Money
 from paynode.domain.postings import AVAILABLE, BANK, LOSS, PSP_FEES, SUSPENSE_INTERNAL, Posting
 from paynode.domain.psp import SettlementKind
 from paynode.domain.report import ReportLine
-from paynode.domain.wallet import Delta
-from paynode.storage.members import currency, integer, money, object_of, refuse, text, uuid, uuid_or_none, word
+from paynode.storage.members import integer, money, object_of, refuse, text, uuid, uuid_or_none, word
 
 _MATURITY: Final = frozenset(Maturity.__dataclass_fields__)
 _LINE: Final = (frozenset(ReportLine.__dataclass_fields__) - {"money", "is_posted"}) | {"amount", "currency"}
-_CORRECTION: Final = frozenset({"id", "currency", "pending", "available", "reserve", "held"})
 _ADJUSTMENT: Final = frozenset({"id", "debit", "credit", "amount", "currency", "payment_id", "reference"})
 
 # Between these may be adjusted: what nobody has explained, what a PSP owes, and what the merchant may spend.
@@ -83,33 +81,6 @@ def decode_line(body: str | bytes) -> ReportLine:
         money=money(fields),
         at_ms=integer(fields, "at_ms"),
     )
-
-
-def encode_correction(correction: WalletCorrection) -> str:
-    """The body of a `wallet.correction` message."""
-    delta = correction.delta
-    return orjson.dumps(
-        {
-            "id": correction.id,
-            "currency": correction.currency,
-            "pending": delta.pending,
-            "available": delta.available,
-            "reserve": delta.reserve,
-            "held": delta.held,
-        }
-    ).decode()
-
-
-def decode_correction(body: str | bytes) -> WalletCorrection:
-    """What a wallet lacks. Raises: Poison (`body_invalid`)."""
-    fields = object_of(body, _CORRECTION)
-    delta = Delta(
-        pending=integer(fields, "pending"),
-        available=integer(fields, "available"),
-        reserve=integer(fields, "reserve"),
-        held=integer(fields, "held"),
-    )
-    return WalletCorrection(id=uuid(fields, "id"), currency=currency(fields), delta=delta)
 
 
 def encode_adjustment(adjustment: BooksAdjustment) -> str:

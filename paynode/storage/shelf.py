@@ -15,7 +15,6 @@ from paynode.domain.ledger import NO_ENTRIES, Head
 from paynode.domain.maturing import MaturityKind
 from paynode.domain.message import (
     ADJUSTMENT,
-    CORRECTION,
     EVIDENCE,
     REPORT_LINE,
     REQUEST,
@@ -45,7 +44,7 @@ from paynode.domain.road import Place
 from paynode.domain.terms import Availability, Terms
 from paynode.domain.wallet import Wallet
 from paynode.storage.bodies import decode_fact, decode_request
-from paynode.storage.books_bodies import decode_adjustment, decode_correction, decode_line, decode_maturity
+from paynode.storage.books_bodies import decode_adjustment, decode_line, decode_maturity
 from paynode.storage.postgres import Pool, borrowed, confirm
 from paynode.storage.queries import load
 
@@ -57,7 +56,6 @@ _DECODERS: Final[Mapping[str, Callable[[str], Content]]] = {
     EVIDENCE: decode_fact,
     REQUEST: decode_request,
     REPORT_LINE: decode_line,
-    CORRECTION: decode_correction,
     ADJUSTMENT: decode_adjustment,
     MaturityKind.AVAILABLE: decode_maturity,
     MaturityKind.RESERVE: decode_maturity,

@@ -7,15 +7,15 @@ from typing import Final
 
 import pytest
 
+from paynode.domain.adjusting import adjust
 from paynode.domain.booking import Effects, MerchantBooks
-from paynode.domain.correcting import adjust, correct
-from paynode.domain.mending import BooksAdjustment, WalletCorrection
+from paynode.domain.mending import BooksAdjustment
 from paynode.domain.money import Money
 from paynode.domain.moving import end_payout, move, pay_out
 from paynode.domain.payouts import PayoutState
 from paynode.domain.postings import AVAILABLE, LOSS, Posting, suspense
 from paynode.domain.publishing import OutsideEvent, OutsideType, PayoutEnd, PayoutOrder, Result
-from paynode.domain.wallet import Delta, Wallet
+from paynode.domain.wallet import Wallet
 from tests.domain.making import MERCHANT, around, new_id
 from tests.domain.test_moving import event, movement
 
@@ -109,13 +109,6 @@ def test_a_write_off_pays_a_debt_and_no_more() -> None:
         assert verdict(effects) == found
     assert lines(effects) == [("write_off", "loss", "merchant:available", 300)]
     assert after.wallet("EUR").available == 0
-
-
-def test_a_wallet_is_made_what_its_ledger_says_and_nothing_is_posted() -> None:
-    correction = WalletCorrection(id=new_id(), currency="EUR", delta=Delta(pending=-7, available=3))
-    held, effects = correct(books(available=10, pending=7), correction)
-    assert held.wallet("EUR") == replace(Wallet(currency="EUR", available=13), version=2)
-    assert (effects.claim, effects.entries, effects.adjustments) == (correction.id, (), ())
 
 
 def test_what_two_operators_have_decided_is_posted() -> None:

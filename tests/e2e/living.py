@@ -11,13 +11,10 @@ import anyio
 from uuid_utils import uuid7
 
 from paynode.domain import ids
-from paynode.domain.money import FeePlan
-from paynode.domain.terms import Terms
-from tests.support.installation import Installation, Merchant, Reply, token
+from tests.support.installation import TERMS, Installation, Merchant, Reply, token
 from tests.support.waiting import wait_until
 
 # What `Installation.merchants` agrees with every merchant.
-TERMS = Terms(fees=FeePlan(fixed=0, basis_points=150))
 # Seconds in which whatever is under way at this PSP has ended, on the slowest of machines.
 _PATIENCE_S = 60.0
 SHOP = "http://127.0.0.1:9/thanks"

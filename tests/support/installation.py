@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import asyncpg
@@ -101,6 +101,10 @@ class Reply:
         return json.loads(self.raw)
 
 
+# What merchants of tests are paid on, unless told otherwise.
+TERMS: Final = Terms(fees=FeePlan(fixed=0, basis_points=150))
+
+
 @dataclass(slots=True, kw_only=True)
 class Installation:
     """Its processes, and hands to reach into it."""
@@ -154,13 +158,13 @@ class Installation:
 
     # -- the outside ----------------------------------------------------------------------------------------------
 
-    async def merchants(self, count: int) -> list[Merchant]:
+    async def merchants(self, count: int, terms: Terms = TERMS) -> list[Merchant]:
         """New merchants with keys."""
         async with session(self.settings, Role.OWNER, application_name="test") as connection:
             made = await merchants.create_many(
                 connection,
                 [f"Merchant {number}" for number in range(count)],
-                terms=Terms(fees=FeePlan(fixed=0, basis_points=150)),
+                terms=terms,
                 psps=["sim"],
             )
         return [Merchant(id=one.id, api_key=one.api_key or "") for one in made]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from urllib.parse import urlsplit
@@ -94,6 +94,7 @@ class Load:
     tries: int = 30
     pause_s: float = 0.25
     prefix: str = "load"
+    mix: Mapping[str | None, int] = field(default_factory=lambda: MIX)
     in_flight: int = 0
     held_back: int = 0
     pages_left: int = 0
@@ -122,7 +123,7 @@ class Load:
 
     async def _pay(self, number: int) -> None:
         merchant = self.merchants[number % len(self.merchants)]
-        [name] = self.random.choices(list(MIX), weights=list(MIX.values()))
+        [name] = self.random.choices(list(self.mix), weights=list(self.mix.values()))
         first = Asked(merchant_id=merchant.id, key=f"{self.prefix}-{number}", amount=1000 + number, token=name)
         self.in_flight += 1
         try:

@@ -553,6 +553,46 @@ $$;
 REVOKE ALL ON FUNCTION find_matured(integer) FROM public;
 GRANT EXECUTE ON FUNCTION find_matured(integer) TO paynode_gateway;
 
+-- Makes a wallet what its ledger says, if it is not, with an audit row; whether it was not. An actor has the wallet in its
+-- memory and may be right or wrong: the version that rises here makes it load again. The row is locked before the ledger
+-- is read: whoever is writing both has committed them by then. It runs with its owner's rights: nobody who may call it may
+-- write wallets.
+CREATE FUNCTION rebuild_wallet(merchant uuid, currency_ text, actor text, note text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    before wallets;
+    fold record;
+BEGIN
+    SELECT * INTO before FROM wallets AS w WHERE w.merchant_id = merchant AND w.currency = currency_ FOR UPDATE;
+    IF NOT FOUND THEN RETURN false; END IF;
+    SELECT
+        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:pending'), 0)
+        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:pending'), 0) AS pending,
+        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:available'), 0)
+        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:available'), 0) AS available,
+        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:reserve'), 0)
+        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:reserve'), 0) AS reserve,
+        coalesce(sum(amount) FILTER (WHERE credit_account = 'merchant:held'), 0)
+        - coalesce(sum(amount) FILTER (WHERE debit_account = 'merchant:held'), 0) AS held
+    INTO fold FROM ledger_entries WHERE merchant_id = merchant AND currency = currency_;
+    IF (fold.pending, fold.available, fold.reserve, fold.held)
+        = (before.pending, before.available, before.reserve, before.held) THEN
+        RETURN false;
+    END IF;
+    UPDATE wallets AS w
+    SET
+        pending = fold.pending, available = fold.available, reserve = fold.reserve, held = fold.held,
+        version = w.version + 1
+    WHERE w.merchant_id = merchant AND w.currency = currency_;
+    INSERT INTO audit_log (actor, action, subject, note, detail)
+    VALUES (actor, 'wallet.rebuild', merchant::text, note, jsonb_build_object(
+        'currency', currency_, 'before', to_jsonb(before), 'after', to_jsonb(fold)
+    ));
+    RETURN true;
+END $$;
+REVOKE ALL ON FUNCTION rebuild_wallet(uuid, text, text, text) FROM public;
+GRANT EXECUTE ON FUNCTION rebuild_wallet(uuid, text, text, text) TO paynode_gateway;
+
 GRANT SELECT ON merchant_terms TO paynode_ingress, paynode_committer, paynode_reader;
 GRANT SELECT, INSERT, UPDATE ON payouts TO paynode_committer;
 GRANT SELECT ON payouts TO paynode_reader;

@@ -1,4 +1,4 @@
-"""What reconciliation and operators put right: a wallet that is not what its ledger says, and postings that compensate.
+"""What operators put right: by postings that compensate.
 
 Nothing is edited. A posting that was wrong stays, and another one beside it says what is right.
 """
@@ -6,14 +6,8 @@ Nothing is edited. A posting that was wrong stays, and another one beside it say
 from __future__ import annotations
 
 from paynode.domain.booking import Effects, MerchantBooks, Surroundings, post
-from paynode.domain.mending import BooksAdjustment, WalletCorrection
+from paynode.domain.mending import BooksAdjustment
 from paynode.domain.postings import BusinessFact
-
-
-def correct(books: MerchantBooks, correction: WalletCorrection) -> tuple[MerchantBooks, Effects]:
-    """Make a wallet what its ledger says. Nothing is posted: the ledger was right."""
-    wallet = books.wallet(correction.currency).apply(correction.delta)
-    return books.with_wallet(wallet), Effects(claim=correction.id)
 
 
 def adjust(books: MerchantBooks, adjustment: BooksAdjustment, around: Surroundings) -> tuple[MerchantBooks, Effects]:
