@@ -19,7 +19,6 @@ from tests.audit.steps import (
     Come,
     EndPayout,
     Join,
-    Mend,
     Move,
     Once,
     PayOut,
@@ -89,8 +88,6 @@ class Auditor:
                 self._settle(step)
             case Adjust():
                 self.treasury.adjust(step)
-            case Mend():
-                pass  # what is put right was right here all the time
         return None
 
     def _found(self, name: str | None) -> tuple[Dossier, Operation] | None:
@@ -187,7 +184,7 @@ class Auditor:
                 self.bookkeeper.make_available(dossier, one)
 
     def _prove(self, step: Settle, meant: Operation) -> None:
-        """What a line says of an operation, in the PSP's words, unless that was known. A reversal is of what was done."""
+        """What a line says of an operation, unless that was known; a reversal is of what was done."""
         known = meant.taken_back | set(meant.references)
         reference = step.reference.removeprefix(f"ref_{meant.name}")
         if step.kind == "reversal" and meant.state != "reversed":

@@ -71,6 +71,7 @@ def _looked_at(auditor: Auditor, core: Core, step: Step) -> Iterator[tuple[str, 
     yield "trial balance", 0, sum(core.accounts.values())
     of_wallets = {key: amount for key, amount in accounts.items() if key[2] in _WALLET}
     yield "wallets", of_wallets, core.wallets
+    yield "adjustments", of_wallets, core.adjusted
     yield "maturing", auditor.bookkeeper.maturing(), core.maturing
     match step:
         case Ask():

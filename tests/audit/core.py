@@ -6,12 +6,12 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Final
 
+from paynode.domain.adjusting import adjust
 from paynode.domain.booking import Effects, MerchantBooks, Surroundings, answer, book, mature
-from paynode.domain.correcting import adjust, correct
 from paynode.domain.deciding import Policy
 from paynode.domain.ledger import Entry
 from paynode.domain.maturing import Due, MaturityKind
-from paynode.domain.mending import BooksAdjustment, WalletCorrection
+from paynode.domain.mending import BooksAdjustment
 from paynode.domain.money import FeePlan, Money
 from paynode.domain.moving import end_payout, move, pay_out
 from paynode.domain.payment import Fact, Method, Operation, OperationKind, Origin, Payment, Source, Status
@@ -22,7 +22,6 @@ from paynode.domain.report import ReportLine, line_id
 from paynode.domain.requesting import Request, RequestKind
 from paynode.domain.settling import settle
 from paynode.domain.terms import DAY_MS, Availability, Terms
-from paynode.domain.wallet import Delta
 from tests.audit import steps
 from tests.audit.operation import BARE, DOUBTS_MAX, TRIES_MAX
 from tests.audit.steps import (
@@ -34,7 +33,6 @@ from tests.audit.steps import (
     Come,
     EndPayout,
     Join,
-    Mend,
     Move,
     Once,
     PayOut,
@@ -69,6 +67,7 @@ class Core:
     def __init__(self) -> None:
         self.accounts: Accounts = {}
         self.wallets: Accounts = {}  # the buckets of the wallets' rows
+        self.adjusted: Accounts = {}  # the sums of the adjustments' rows
         self.maturing: Accounts = {}
         self.broken: list[str] = []  # laws that its rows broke
         self.met = Counter[str]()  # types of postings, and replies
@@ -119,8 +118,6 @@ class Core:
                 return self._outside(step)
             case Adjust():
                 self._adjust(step)
-            case Mend():
-                self._mend(step)
         return None
 
     def _new_id(self) -> str:
@@ -167,7 +164,7 @@ class Core:
         merchant = self._merchant_of(payment)
         books, payment, effects = answer(self.books[merchant], payment, request, self._around())
         self._commit(merchant, books, effects)
-        self.payments[step.payment] = payment
+        self._keep(step.payment, payment, effects)
         assert effects.decided is not None, "a request is decided upon"
         if effects.decided.refusal is None:
             self._place(step.request, step.payment, request.id)
@@ -194,13 +191,22 @@ class Core:
         merchant = self._merchant_of(payment)
         books, payment, effects = book(self.books[merchant], payment, fact, self._around())
         self._commit(merchant, books, effects)
-        self.payments[name] = payment
-        self._remember_made(name, effects)
+        self._keep(name, payment, effects)
 
-    def _remember_made(self, name: str, effects: Effects) -> None:
-        """What the core gives back by itself."""
+    def _keep(self, name: str, payment: Payment, effects: Effects) -> None:
+        """A payment as it is written, one version later, and what the core gives back of it by itself."""
+        before, self.payments[name] = self.payments[name], payment
+        written = before if effects.payment is None else effects.payment
+        if written is not payment:
+            self.broken.append(f"{name} has changed, and is not written so")
+        if effects.payment is not None and effects.base_version != before.version:
+            self.broken.append(f"{name} of version {before.version} is written over {effects.base_version}")
+        if payment.version != before.version + (payment is not before):
+            self.broken.append(f"{name} of version {before.version} becomes {payment.version}")
         for made in effects.made:
             target = (made.operation.target or "").removeprefix(f"ref_{name}")
+            if made.operation.origin is Origin.REQUEST:
+                continue
             suffix = f".{target}" if made.operation.origin is Origin.SURPLUS else ""
             self._place(f"{name}.back{suffix}", name, made.operation.id)
 
@@ -226,8 +232,9 @@ class Core:
         maturity = Due(
             merchant_id=payment.merchant_id, payment_id=payment.id, operation_id=operation_id, kind=kind
         ).maturity
-        books, self.payments[of], effects = mature(self.books[merchant], payment, maturity, self._around())
+        books, payment, effects = mature(self.books[merchant], payment, maturity, self._around())
         self._commit(merchant, books, effects)
+        self._keep(of, payment, effects)
 
     def _outside(self, step: Move | PayOut | EndPayout) -> str | None:
         """An event of an internal service's."""
@@ -278,8 +285,7 @@ class Core:
         books, payment, effects = settle(self.books[merchant], payment, line, self._around())
         self._commit(merchant, books, effects)
         if name is not None and payment is not None:
-            self.payments[name] = payment
-            self._remember_made(name, effects)
+            self._keep(name, payment, effects)
         return "known" if line.is_posted else None
 
     def _adjust(self, step: Adjust) -> None:
@@ -287,14 +293,6 @@ class Core:
         posting = Posting(type="adjustment", debit=step.debit, credit=step.credit, money=money)
         adjustment = BooksAdjustment(id=self._id(step.event), posting=posting, payment_id=None, reference="")
         books, effects = adjust(self.books[step.merchant], adjustment, self._around())
-        self._commit(step.merchant, books, effects)
-
-    def _mend(self, step: Mend) -> None:
-        books = self.books[step.merchant]
-        spoilt = books.wallet(step.currency).apply(Delta(**{step.bucket: step.surplus}))
-        delta = Delta(**{step.bucket: -step.surplus})
-        correction = WalletCorrection(id=self._id(step.event), currency=step.currency, delta=delta)
-        books, effects = correct(books.with_wallet(spoilt), correction)
         self._commit(step.merchant, books, effects)
 
     def _merchant_of(self, payment: Payment) -> str:
@@ -311,6 +309,9 @@ class Core:
             if key in self._keys:
                 self.broken.append(f"posted twice: {key}")
             self._keys.add(key)
+            for bucket in BUCKETS:
+                place = merchant, one.currency, f"merchant:{bucket}"
+                _put(self.adjusted, place, self.adjusted.get(place, 0) + getattr(one.delta, bucket))
         if books.head.seq != before.head.seq + len(effects.entries):
             self.broken.append(f"the head is at {books.head.seq}, {len(effects.entries)} after {before.head.seq}")
         for currency, wallet in books.wallets.items():

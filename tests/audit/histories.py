@@ -18,12 +18,10 @@ from tests.audit.steps import (
     Adjust,
     Announce,
     Ask,
-    Bucket,
     Come,
     EndPayout,
     Join,
     LineKind,
-    Mend,
     Move,
     MoveKind,
     Outcome,
@@ -57,7 +55,6 @@ _ADJUSTED: Final = (
     *(f"suspense:{name}" for name in (*_PSPS, "internal")),
     *("loss", "bank", "psp_fee_expense", AVAILABLE),
 )
-BUCKETS: Final[tuple[Bucket, ...]] = ("pending", "available", "reserve", "held")
 _SHARES: Final = (0, 1, 150, 290, 500, 1_000, 3_333, 5_000, 10_000)
 
 
@@ -86,8 +83,7 @@ class _Teller:
             self._pay_out: 8,
             self._end_payout: 6,
             self._settle: 12,
-            self._adjust: 2,
-            self._mend: 1,
+            self._adjust: 3,
             self._announce: 2,
             self._repeat: 5,
         }
@@ -96,7 +92,7 @@ class _Teller:
         for merchant in self._merchants:
             self._happen(Join(merchant, self._terms()))
         self._accept()
-        for _ in range(self._random.randint(8, 30)):
+        for _ in range(self._random.randint(6, 26)):
             self._random.choices(list(self._weights), weights=list(self._weights.values()))[0]()
         return self._steps
 
@@ -245,17 +241,14 @@ class _Teller:
         known = one.references[0] if one.references else ""
         known = "b" if random.random() < 0.03 else known
         reference = f"ref_{name}{known}" if name is not None and kind != "fee" else self._name("ref_")
-        self._happen(Settle(of.psp, kind, reference, name, amount, of.currency))
+        currency = random.choice(self._currencies) if random.random() < 0.05 else of.currency
+        self._happen(Settle(of.psp, kind, reference, name, amount, currency))
 
     def _adjust(self) -> None:
-        debit, credit = self._random.sample(_ADJUSTED, 2)
+        """Often at a merchant's cost, so that there are debts."""
+        debit, credit = self._random.choice([self._random.sample(_ADJUSTED, 2), (AVAILABLE, "loss")])
         merchant, currency = self._place()
         self._happen(Adjust(self._name("a"), merchant, debit, credit, self._amount(), currency))
-
-    def _mend(self) -> None:
-        bucket = self._random.choice(BUCKETS)
-        merchant, currency = self._place()
-        self._happen(Mend(self._name("c"), merchant, currency, bucket, self._random.choice((-2, -1, 1, 5))))
 
     def _repeat(self) -> None:
         """The same message once more, as it was."""
@@ -266,6 +259,11 @@ class _Teller:
 
 def _possible(dossier: Dossier) -> list[RequestKind]:
     """What may be asked for of a payment."""
-    possible: list[RequestKind] = ["capture"] * 4 + ["void"] if dossier.capturable else []
-    possible += ["refund"] * 4 if dossier.refundable else []
-    return [*possible, "cancel"] if dossier.charge.state == "pending" else possible
+    possible: list[RequestKind] = []
+    if dossier.capturable:
+        possible += ["capture", "capture", "capture", "void"]
+    if dossier.refundable:
+        possible += ["refund", "refund", "refund"]
+    if dossier.charge.state == "pending":
+        possible += ["cancel"]
+    return possible

@@ -14,7 +14,6 @@ PaymentKind: TypeAlias = Literal["sale", "authorize"]
 RequestKind: TypeAlias = Literal["capture", "void", "cancel", "refund"]
 MoveKind: TypeAlias = Literal["credit", "debit", "write_off"]
 LineKind: TypeAlias = Literal["charge", "refund", "reversal", "fee"]
-Bucket: TypeAlias = Literal["pending", "available", "reserve", "held"]
 Outcome: TypeAlias = Literal["approved", "declined", "pending", "expired", "absent", "unknown", "not_sent", "reversed"]
 
 
@@ -153,19 +152,8 @@ class Adjust:
     currency: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mend:
-    """A bucket of a wallet was found to be so much more than its ledger says, and is put right. In minor units."""
-
-    event: str
-    merchant: str
-    currency: str
-    bucket: Bucket
-    surplus: int
-
-
 # What is recognised by its name, and has its effect once.
-Once: TypeAlias = Ask | Move | PayOut | EndPayout | Settle | Adjust | Mend
+Once: TypeAlias = Ask | Move | PayOut | EndPayout | Settle | Adjust
 Step: TypeAlias = Join | Announce | Accept | Say | Wait | Come | Once
 History: TypeAlias = Sequence[Step]
 
