@@ -1,0 +1,1 @@
+"""A second, simpler implementation of the books, and the histories in which both must agree."""
