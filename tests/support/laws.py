@@ -162,6 +162,8 @@ LAWS: Final[tuple[Law, ...]] = (
     l2_nothing_comes_from_nothing,
     l9_a_key_has_one_answer,
     *OF_EVERY_RUN,
+    # Not of a database that came back from a backup: what it lost, the PSP's report still has.
+    laws_of_books.l7_reconciliation_finds_nothing,
     *laws_of_running.LAWS,
 )
 
