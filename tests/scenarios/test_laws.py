@@ -130,6 +130,7 @@ BREACHES: dict[str, tuple[str, Callable[[Case], Case]]] = {
     "money made": ("L5", lambda case: replace(case, wallets=_changed(case.wallets, pending=986, balance=986))),
     "a chain broken": ("L5", lambda case: replace(case, ledger=_changed(case.ledger, prev_hash=b"other"))),
     "doctor disagrees": ("L5", lambda case: replace(case, findings=["chains_verify"])),
+    "reconciliation finds something": ("L7", lambda case: replace(case, differences=["stuck op 0"])),
     "a wallet that is no fold": ("L6", lambda case: replace(case, wallets=_changed(case.wallets, pending=0, held=985))),
     "a fact without its adjustment": ("L6", lambda case: replace(case, adjustments=[])),
     "posted twice": ("L8", lambda case: replace(case, ledger=[*case.ledger, case.ledger[-1]])),

@@ -11,6 +11,9 @@ from typing import Any, Final, TypeAlias
 
 import redis.asyncio as redis
 
+from paynode.app.parts import now_ms
+from paynode.app.reconciling import looking_once
+from paynode.domain.reconciling import BreakKind
 from paynode.domain.road import GATEWAY_GROUP, commands_stream, events_stream, lanes
 from paynode.storage.invariants import check
 from paynode.storage.postgres import Role, session
@@ -81,6 +84,7 @@ class Case:
     asked: Sequence[Asked] = ()
     streams: Mapping[str, Stream] = field(default_factory=dict)
     findings: Sequence[str] = ()
+    differences: Sequence[str] = ()
     poison: Counter[tuple[str, str]] = field(default_factory=Counter)
     reviewed: frozenset[str] = frozenset()
     logs: Mapping[str, str] = field(default_factory=dict)
@@ -117,7 +121,23 @@ async def gather(installation: Installation) -> Case:
         book=await installation.book(),
         streams=await streams_of(installation),
         findings=findings,
+        differences=await differences_of(installation),
     )
+
+
+async def differences_of(installation: Installation) -> list[str]:
+    """What reconciliation finds, of all areas and from the beginning; nothing is under way any more."""
+    psp = installation.settings.psp["sim"].model_copy(update={"settle_s": 0.001})
+    settings = installation.settings.model_copy(update={"psp": {"sim": psp}})
+    async with looking_once(settings) as looks:
+        reports = (
+            await looks.at_wallets(is_full=True, is_dry=True),
+            await looks.at_payments(None, now_ms(), is_dry=True),
+            await looks.at_report("sim", None, None, is_dry=True),
+        )
+    # Of reviews the laws of payments speak.
+    found = (one for report in reports for one in report.found if one.kind is not BreakKind.IN_REVIEW)
+    return [f"{one.kind} {one.subject} {one.drift}" for one in found]
 
 
 async def streams_of(installation: Installation) -> Mapping[str, Stream]:

@@ -3,7 +3,7 @@
 `judge` asks all of them and gives the violations by law, ten at most of each, with ids. Here are those about payments;
 `laws_of_books` has those about money and numbers, `laws_of_running` those about how the processes behaved.
 
-Not here yet: L7 (reconciliation) and L14 (webhooks), because nothing of that kind exists; they come with it.
+Not here yet: L14 (webhooks), because nothing of that kind exists; it comes with them.
 """
 
 from __future__ import annotations
@@ -162,6 +162,8 @@ LAWS: Final[tuple[Law, ...]] = (
     l2_nothing_comes_from_nothing,
     l9_a_key_has_one_answer,
     *OF_EVERY_RUN,
+    # Not of a database that came back from a backup: what it lost, the PSP's report still has.
+    laws_of_books.l7_reconciliation_finds_nothing,
     *laws_of_running.LAWS,
 )
 
