@@ -21,11 +21,11 @@ from tests.support.bugs.patching import Method, wrap
 
 _DELIVERIES_MAX = 3
 _WRITE_WALLET = """
-INSERT INTO wallets (merchant_id, currency, pending, available, reserve, held, version)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO wallets (merchant_id, currency, pending, available, reserve, held, version, maturing)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (merchant_id, currency) DO UPDATE SET
     pending = excluded.pending, available = excluded.available, reserve = excluded.reserve, held = excluded.held,
-    version = excluded.version
+    version = excluded.version, maturing = excluded.maturing
 """
 
 
