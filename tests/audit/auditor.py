@@ -138,7 +138,7 @@ class Auditor:
         self.bookkeeper.book(dossier, operation)
         if dossier.is_given_up and charge.state == "done" and not was_done:
             self._give_back(dossier, "late", f"{dossier.accepted.payment}.back")
-        for reference in charge.too_many if not charge.taken_back else []:
+        for reference in charge.too_many if not charge.is_taken_back else []:
             if dossier.name_of_return(reference) not in self.owners:
                 self._give_back(dossier, "surplus", dossier.name_of_return(reference))
         dossier.is_given_up |= charge.state in ("given_up", "reversed") and not dossier.is_in_review

@@ -104,7 +104,7 @@ class Dossier:
         if one.kind in BARE:
             return False
         references = one.taken_back | set(one.references)
-        if one is self.charge and not one.taken_back:
+        if one is self.charge and not one.is_taken_back:
             backs = [other for other in self.operations if other.ours == "surplus" and not other.is_open]
             references -= {reference for reference in one.too_many if self.name_of_return(reference) in _names(backs)}
         return len(references) > 1

@@ -29,6 +29,7 @@ class Operation:
     calls: set[tuple[str, str]] = field(default_factory=set)  # those in doubt, and those that never left
     references: list[str] = field(default_factory=list)  # of what was done as asked
     taken_back: set[str] = field(default_factory=set)
+    is_taken_back: bool = False  # or something else was, under its name: which of two charges, people must say
     is_disputed: bool = False  # the PSP speaks of another amount than was asked
     has_claim: bool = False  # and claims to have done it
     is_closed: bool = False  # its page was, for us
@@ -47,6 +48,7 @@ class Operation:
     def hear(self, step: Say) -> None:
         """Remember what the PSP said."""
         is_success = step.outcome in ("approved", "reversed")
+        self.is_taken_back |= step.outcome == "reversed"
         if is_success and step.surplus and self.kind not in BARE:
             self.is_disputed = True
             self.has_claim |= step.outcome == "approved"

@@ -27,6 +27,12 @@ HISTORIES: Final[dict[str, History]] = {
         Say("e2", "r1", "approved", surplus=1),
         Settle("sim", "charge", "ref_r1", "r1", 4, "EUR"),
     ),
+    # Which of two charges a reversal is about must be certain before one is given back, also if of another sum.
+    "a second charge after a reversal of another amount": (
+        *_AUTHORIZED,
+        Say("e2", "p1", "reversed", surplus=1),
+        Say("e3", "p1", "approved", reference="b"),
+    ),
 }
 
 
