@@ -103,7 +103,7 @@ class Intake:
 
     async def _read(self, unread: Unread) -> Message | Unreadable:
         meaning = await self._outside.read(unread.fields, self._partition)
-        return replace(meaning, ref=unread.ref)
+        return meaning if unread.ref is None else replace(meaning, ref=unread.ref)
 
     async def _recognise(self, read: Sequence[tuple[str, Message]], result: Sorted) -> None:
         """Outside events are known by their id, for ever: what was applied or refused once is never done again."""

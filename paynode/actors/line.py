@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from paynode.actors.merchant import Decided
 
@@ -30,8 +29,7 @@ class Undisturbed(Protocol):
 Run = TypeVar("Run", bound=Undisturbed)
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting(Generic[Run]):
+class Waiting(NamedTuple, Generic[Run]):
     """A decision and the run that it comes from."""
 
     run: Run

@@ -9,9 +9,9 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from anyio.abc import TaskGroup
 
@@ -35,8 +35,7 @@ from paynode.runtime.mailbox import Actor
 _MOVED: Final = (Outcome.APPROVED, Outcome.REVERSED)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A message with the stream entry it came by."""
 
     stream: str
@@ -44,8 +43,7 @@ class Delivery:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(NamedTuple):
     """What one entry led to, on its way to the committer. `message` is what it brought, if that could be read."""
 
     entry_id: str

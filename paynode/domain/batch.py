@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import chain
+from typing import Final, TypeAlias, TypeVar
 
 from paynode.domain.booking import Adjustment, Effects, IssuedCommand, MadeOperation, MerchantBooks, TimelineEvent
 from paynode.domain.ledger import Entry, Head
@@ -13,8 +14,12 @@ from paynode.domain.payment import Fact, Payment
 from paynode.domain.payouts import Payout
 from paynode.domain.psp import Outcome
 from paynode.domain.publishing import Verdict
+from paynode.domain.record import record
 from paynode.domain.requesting import Decided
 from paynode.domain.wallet import Wallet
+
+Part = TypeVar("Part")
+_Ends: TypeAlias = tuple[MerchantBooks, MerchantBooks]
 
 # What leads to an inquiry.
 ASKED_ABOUT: Final = (Outcome.PENDING, Outcome.UNKNOWN)
@@ -28,7 +33,7 @@ class Lease:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Booked:
     """The effects of one message, with the merchant's books before and after it (a dead letter touches none)."""
 
@@ -101,25 +106,30 @@ def merge(batch_id: str, booked: Sequence[Booked]) -> Batch:
     """One batch from what actors decided, in their order: first `before` and last `after` of each row."""
     effects = [one.effects for one in booked]
     leases = {one.lease for one in booked}
+    ends = _ends(booked)
     return Batch(
         id=batch_id,
         leases=tuple(sorted(leases, key=lambda lease: lease.partition)),
-        claims=tuple(sorted(one.claim for one in effects if one.claim is not None and _deletes_its_row(one))),
-        facts=tuple(one.fact for one in effects if one.fact is not None),
+        claims=tuple(sorted([one.claim for one in effects if one.claim is not None and _deletes_its_row(one)])),
+        facts=tuple([one.fact for one in effects if one.fact is not None]),
         payments=_payments(effects),
-        made=tuple(made for one in effects for made in one.made),
-        entries=tuple(entry for one in effects for entry in one.entries),
-        adjustments=tuple(adjustment for one in effects for adjustment in one.adjustments),
-        heads=_heads(booked),
-        wallets=_wallets(booked),
-        commands=tuple(command for one in effects for command in one.commands),
-        events=tuple(one.event for one in effects if one.event is not None),
-        letters=tuple(one.letter for one in effects if one.letter is not None),
-        parked=tuple(one.claim for one in effects if one.is_parked and one.claim is not None),
-        verdicts=tuple(sorted((one.verdict for one in effects if one.verdict is not None), key=_event_id)),
-        decided=tuple(sorted((one.decided for one in effects if one.decided is not None), key=_request_id)),
-        payouts=tuple(one.payout for one in effects if one.payout is not None),
+        made=_all([one.made for one in effects if one.made]),
+        entries=_all([one.entries for one in effects]),
+        adjustments=_all([one.adjustments for one in effects]),
+        heads=_heads(ends),
+        wallets=_wallets(ends),
+        commands=_all([one.commands for one in effects if one.commands]),
+        events=tuple([one.event for one in effects if one.event is not None]),
+        letters=tuple([one.letter for one in effects if one.letter is not None]),
+        parked=tuple([one.claim for one in effects if one.is_parked and one.claim is not None]),
+        verdicts=tuple(sorted([one.verdict for one in effects if one.verdict is not None], key=_event_id)),
+        decided=tuple(sorted([one.decided for one in effects if one.decided is not None], key=_request_id)),
+        payouts=tuple([one.payout for one in effects if one.payout is not None]),
     )
+
+
+def _all(parts: Iterable[tuple[Part, ...]]) -> tuple[Part, ...]:
+    return tuple(chain.from_iterable(parts))
 
 
 def _deletes_its_row(effects: Effects) -> bool:
@@ -145,7 +155,7 @@ def _payments(effects: Sequence[Effects]) -> tuple[PaymentChange, ...]:
     return tuple(PaymentChange(payment=last[key], base_version=base[key]) for key in sorted(last))
 
 
-def _ends(booked: Sequence[Booked]) -> list[tuple[MerchantBooks, MerchantBooks]]:
+def _ends(booked: Sequence[Booked]) -> list[_Ends]:
     """The books of each merchant before the first and after the last of its messages, by merchant."""
     first: dict[str, MerchantBooks] = {}
     last: dict[str, MerchantBooks] = {}
@@ -156,22 +166,22 @@ def _ends(booked: Sequence[Booked]) -> list[tuple[MerchantBooks, MerchantBooks]]
     return [(first[merchant_id], last[merchant_id]) for merchant_id in sorted(last)]
 
 
-def _heads(booked: Sequence[Booked]) -> tuple[HeadChange, ...]:
+def _heads(ends: Sequence[_Ends]) -> tuple[HeadChange, ...]:
     return tuple(
         HeadChange(merchant_id=after.merchant_id, base_seq=before.head.seq, head=after.head)
-        for before, after in _ends(booked)
+        for before, after in ends
         if after.head != before.head
     )
 
 
-def _wallets(booked: Sequence[Booked]) -> tuple[WalletChange, ...]:
+def _wallets(ends: Sequence[_Ends]) -> tuple[WalletChange, ...]:
     return tuple(
         WalletChange(
             merchant_id=after.merchant_id,
             base_version=before.wallet(currency).version,
             wallet=after.wallets[currency],
         )
-        for before, after in _ends(booked)
+        for before, after in ends
         for currency in sorted(after.wallets)
         if after.wallets[currency] != before.wallet(currency)
     )

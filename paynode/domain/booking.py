@@ -16,12 +16,13 @@ from paynode.domain.payment import Fact, Operation, OperationState, Origin, Paym
 from paynode.domain.payouts import Payout
 from paynode.domain.postings import BusinessFact, due
 from paynode.domain.publishing import Verdict
+from paynode.domain.record import record
 from paynode.domain.requesting import Decided, Refusal, Request, RequestKind
 from paynode.domain.road import commands_stream, follow_up_lane, pos_lane
 from paynode.domain.wallet import Delta, Wallet
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class MerchantBooks:
     """What must be in hand to book anything for a merchant; of the payouts those that have not ended."""
 
@@ -39,7 +40,7 @@ class MerchantBooks:
         return replace(self, wallets={**self.wallets, wallet.currency: wallet})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Adjustment:
     """What one business fact did to the wallet; (operation, kind, part) is unique for ever."""
 
@@ -98,7 +99,7 @@ class TimelineEvent:
     cause: Fact | Request | Scheduled
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Effects:
     """All that one message changes; what it did not change is None or empty.
 
@@ -269,7 +270,7 @@ def _range_ms(command: Command) -> tuple[int, int]:
             return command.delay_ms * 4 // 5, command.delay_ms * 6 // 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Lines:
     """What was posted: ledger entries, and what they did to the wallet."""
 
@@ -373,5 +374,10 @@ def post(books: MerchantBooks, fact: BusinessFact, around: Surroundings) -> tupl
         delta=delta,
         at_ms=around.now_ms,
     )
-    books = replace(books, head=head).with_wallet(books.wallet(currency).apply(delta))
+    books = MerchantBooks(
+        merchant_id=books.merchant_id,
+        head=head,
+        wallets={**books.wallets, currency: books.wallet(currency).apply(delta)},
+        payouts=books.payouts,
+    )
     return books, Lines(entries=entries, adjustments=(adjustment,))

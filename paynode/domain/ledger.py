@@ -7,16 +7,16 @@ stands last, so that no two entries have the same bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 from paynode.domain.postings import BusinessFact, Posting
+from paynode.domain.record import record
 
 GENESIS: Final = bytes(32)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Head:
     """The last entry of a merchant's ledger: its number and hash; (0, 32 zero bytes) before the first."""
 
@@ -27,7 +27,7 @@ class Head:
 NO_ENTRIES: Final = Head()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Entry:
     """One row: a posting with its place in the chain. `at_ms` in milliseconds since 1970, UTC."""
 

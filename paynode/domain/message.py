@@ -10,6 +10,7 @@ from paynode.domain.maturing import Maturity
 from paynode.domain.mending import BooksAdjustment
 from paynode.domain.payment import Fact
 from paynode.domain.publishing import CaptureRequest, OutsideEvent, RefundRequest
+from paynode.domain.record import record
 from paynode.domain.report import ReportLine
 from paynode.domain.requesting import Request
 
@@ -22,7 +23,7 @@ ADJUSTMENT: Final = "books.adjustment"
 Content: TypeAlias = Fact | Request | OutsideEvent | Maturity | ReportLine | BooksAdjustment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Message:
     """Evidence about a payment, a merchant's request about one, what an outside publisher says, or what follows from
     the calendar, a PSP's report or an operator.
@@ -58,7 +59,7 @@ class Message:
                 return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Unread:
     """What an outside publisher has put on a stream, or a requeued row of it: nobody has looked into it yet."""
 

@@ -7,12 +7,12 @@ merchant's buckets are what paynode owes the merchant: a credit raises them, a d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from paynode.domain.evidence import Limits, booked, surplus, was_given_up
 from paynode.domain.money import Money
 from paynode.domain.payment import GIVEN_UP, Fact, Operation, OperationKind, OperationState, Origin, Payment
+from paynode.domain.record import record
 from paynode.domain.terms import Split
 
 PENDING: Final = "merchant:pending"
@@ -42,7 +42,7 @@ def suspense(psp: str) -> str:
     return f"suspense:{psp}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Posting:
     """One line of a business fact. `type` says why the money moved."""
 
@@ -58,7 +58,7 @@ class Posting:
             raise ValueError(f"a posting moves between two accounts, not within {self.debit}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class BusinessFact:
     """Postings that stand or fall together, and what recognises them: (operation, kind, part), once for ever.
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from paynode.domain.money import Money
+from paynode.domain.record import record
 
 
 class OutsideType(StrEnum):
@@ -23,7 +24,7 @@ class OutsideType(StrEnum):
     PAYOUT_FAILED = "paynode.payout.failed.v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class WalletMovement:
     """Data of a credit, a debit or a write-off. `reference` is the publisher's own; `reason` is for people."""
 
@@ -69,7 +70,7 @@ class PayoutEnd:
 OutsideData: TypeAlias = WalletMovement | RefundRequest | CaptureRequest | PayoutOrder | PayoutEnd
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OutsideEvent:
     """A verified event about one merchant; `id`, a UUIDv7, recognises it for ever.
 
@@ -107,7 +108,7 @@ class Result(StrEnum):
     DEAD_LETTER = "dead_letter"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Verdict:
     """What became of an outside event, remembered for ever; `code` says why it was refused or died."""
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from paynode.domain.postings import AVAILABLE, HELD, PENDING, RESERVE, Posting
+from paynode.domain.record import record
 
-_BUCKETS: Final = (PENDING, AVAILABLE, RESERVE, HELD)
+_PLACES: Final = {PENDING: 0, AVAILABLE: 1, RESERVE: 2, HELD: 3}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Delta:
     """What postings change in the four buckets, in minor units."""
 
@@ -28,21 +28,15 @@ class Delta:
     @classmethod
     def of(cls, postings: Iterable[Posting]) -> Delta:
         """A credit to a bucket raises it, a debit lowers it; other accounts are not the wallet's."""
-        changes = dict.fromkeys(_BUCKETS, 0)
+        changes = [0, 0, 0, 0, 0]
         for posting in postings:
-            if posting.credit in changes:
-                changes[posting.credit] += posting.money.amount
-            if posting.debit in changes:
-                changes[posting.debit] -= posting.money.amount
-        return cls(
-            pending=changes[PENDING],
-            available=changes[AVAILABLE],
-            reserve=changes[RESERVE],
-            held=changes[HELD],
-        )
+            changes[_PLACES.get(posting.credit, -1)] += posting.money.amount
+            changes[_PLACES.get(posting.debit, -1)] -= posting.money.amount
+        pending, available, reserve, held, _ = changes
+        return cls(pending=pending, available=available, reserve=reserve, held=held)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Wallet:
     """`balance` is what paynode owes the merchant: pending + available + reserve + held, in minor units.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, TypeAlias, TypeVar
 
 import orjson
@@ -30,13 +31,18 @@ ADJUSTMENT_COLUMNS: Final = (
     "d_available", "d_reserve", "d_held", "created_at",
 )  # fmt: skip
 
+VERDICT_COLUMNS: Final = (
+    "event_id", "content_sha256", "content", "merchant_id", "publisher", "type", "result", "code",
+)  # fmt: skip
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def document(batch: Batch, *, lease_s: float, has_ledger: bool) -> str:
     """What `write_batch` reads: a list of rows for each name, nothing for what is empty.
 
-    `lease_s`: seconds for which the leases are renewed. Without `has_ledger` the ledger's lines are copied apart.
+    `lease_s`: seconds for which the leases are renewed. Without `has_ledger` the ledger's lines, and what came from
+    outside, are copied apart.
     """
     known, new = _parted(batch.wallets, lambda change: change.base_version)
     begun, first = _parted(batch.heads, lambda change: change.base_seq)
@@ -61,7 +67,7 @@ def document(batch: Batch, *, lease_s: float, has_ledger: bool) -> str:
         "answered": batch.answered,
         "buried": _letters([letter for letter in batch.letters if letter.what.ref is not None]),
         "parked": batch.parked,
-        "verdicts": _verdicts(batch),
+        "verdicts": _named(VERDICT_COLUMNS, verdicts(batch)) if has_ledger else (),
         "letters": _letters([letter for letter in batch.letters if letter.what.ref is None]),
     }
     content: dict[str, object] = {name: rows for name, rows in lists.items() if rows}
@@ -77,6 +83,7 @@ def _named(columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> _Rows:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
+@lru_cache(maxsize=64)  # what is decided together has one time
 def _instant(at_ms: int) -> datetime:
     # Integers all the way: `fromtimestamp(ms / 1000)` would go through a float.
     return _EPOCH + timedelta(milliseconds=at_ms)
@@ -330,17 +337,12 @@ def _letters(buried: Sequence[DeadLetter]) -> _Rows:
     ]
 
 
-def _verdicts(batch: Batch) -> _Rows:
+def verdicts(batch: Batch) -> list[tuple[object, ...]]:
+    """Rows of COPY applied_events."""
     return [
-        {
-            "event_id": verdict.event_id,
-            "content_sha256": verdict.content_sha256.hex(),
-            "content": verdict.content,
-            "merchant_id": verdict.merchant_id,
-            "publisher": verdict.publisher,
-            "type": verdict.type,
-            "result": verdict.result,
-            "code": verdict.code,
-        }
-        for verdict in batch.verdicts
-    ]
+        (
+            one.event_id, one.content_sha256, one.content, one.merchant_id, one.publisher, one.type, one.result,
+            one.code,
+        )
+        for one in batch.verdicts
+    ]  # fmt: skip

@@ -137,3 +137,7 @@ async def _copy_ledger(session: Session, batch: Batch) -> None:
     await session.copy_records_to_table(
         "wallet_adjustments", records=batch_rows.adjustments(batch), columns=batch_rows.ADJUSTMENT_COLUMNS
     )
+    if batch.verdicts:
+        await session.copy_records_to_table(
+            "applied_events", records=batch_rows.verdicts(batch), columns=batch_rows.VERDICT_COLUMNS
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +20,23 @@ def entry_id(text: str) -> EntryId:
     return int(milliseconds), int(number)
 
 
-def entries(raw: Iterable[tuple[bytes, Mapping[bytes, bytes] | None]]) -> list[Entry]:
-    """Entries with their fields as text. One that was trimmed away while pending has no fields any more."""
+def entries(raw: Iterable[tuple[bytes, Mapping[bytes, bytes] | None]], name: Callable[[str], str] = str) -> list[Entry]:
+    """Entries with their fields as text, called as `name` says. One that was trimmed away while pending has no fields
+    any more.
+    """
     return [
-        Entry(id=number.decode(), fields={_text(name): _text(value) for name, value in (fields or {}).items()})
+        Entry(
+            id=name(number.decode()),
+            fields={_text(field): _text(value) for field, value in fields.items()} if fields else {},
+        )
         for number, fields in raw
     ]
 
 
 def _text(raw: bytes) -> str:
     """What stands there, as text that a database takes: dead letters keep it, whatever somebody has put there."""
-    return raw.decode("utf-8", "replace").replace("\0", "\ufffd")
+    text = raw.decode("utf-8", "replace")
+    return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,9 @@ class Member:
     group: str
     consumer: str
 
-    async def read(self, client: Redis, *, after: str, count: int, block_ms: int | None) -> list[Entry]:
+    async def read(
+        self, client: Redis, *, after: str, count: int, block_ms: int | None, name: Callable[[str], str] = str
+    ) -> list[Entry]:
         """Entries of this consumer's own pending list after an id, or new ones after `>`.
 
         Raises: GroupMissing, Unavailable.
@@ -51,7 +59,7 @@ class Member:
             answer: Any = await client.xreadgroup(
                 self.group, self.consumer, {self.stream: after}, count=count, block=block_ms
             )
-        return entries(answer[0][1]) if answer else []
+        return entries(answer[0][1], name) if answer else []
 
     async def count_pending(self, client: Redis) -> int:
         """How many entries are delivered to the whole group and not acknowledged.

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -59,20 +60,24 @@ def encode(verdict: Verdict, *, outcome_id: str, now_ms: int) -> bytes:
         "event_id": verdict.event_id,
         "content_sha256": verdict.content_sha256.hex(),
     }
-    at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
     return orjson.dumps(
         {
             "specversion": "1.0",
             "id": outcome_id,
             "source": SOURCE,
             "type": type_of(verdict.type, verdict.result),
-            "time": at.replace("+00:00", "Z"),
+            "time": _instant(now_ms),
             "subject": merchant,
             "datacontenttype": "application/json",
             "causationid": verdict.event_id,
             "data": data if verdict.code is None else data | {"code": verdict.code},
         }
     )
+
+
+@lru_cache(maxsize=1)  # of the many that are told at once
+def _instant(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def decode(raw: bytes) -> Told:

@@ -10,11 +10,11 @@ import base64
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from paynode.domain.errors import Poison
 from paynode.domain.publishing import PublisherKey
+from paynode.domain.record import record
 
 EVENT_FIELD: Final = "event"
 SIGNATURE_FIELD: Final = "sig"
@@ -24,7 +24,7 @@ _NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 _SIGNATURE: Final = re.compile(rf"({_NAME})\.([A-Za-z0-9+/]{{43}}=)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Claim:
     """What an entry says it is: the event's bytes, and whose signature of them it shows. Nothing is proved yet."""
 

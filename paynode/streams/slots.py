@@ -27,6 +27,8 @@ def key_of(command: Sequence[Any]) -> str | bytes | None:
     if len(command) < 2 or name.split(" ")[0] in _KEYLESS:
         return None
     key = command[1]
+    if name == "EVAL":
+        key = command[3]  # behind the script and the number of keys
     if name in ("XREAD", "XREADGROUP"):
         # Behind the group and the consumer, whose names are anybody's.
         begin = 4 if name == "XREADGROUP" else 1

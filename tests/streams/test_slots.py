@@ -22,6 +22,7 @@ A, B = Address("a", 1), Address("b", 2)
         (("XINFO GROUPS", "s"), "s"),
         (("XREADGROUP", "GROUP", b"STREAMS", "c", "COUNT", 1, b"STREAMS", "s", ">"), "s"),
         (("XREAD", b"STREAMS", b"s", "0"), b"s"),
+        (("EVAL", "return 1", 1, "s", "a"), "s"),
         (("PUBLISH", "channel", "message"), None),
         (("CONFIG SET", "maxmemory", "0"), None),
         (("PING",), None),
