@@ -27,7 +27,7 @@ class Shelf(Protocol):
 class Outside(Protocol):
     """Verifies and reads what outside publishers say. Raises: Unavailable."""
 
-    async def read(self, fields: Mapping[str, str], partition: int) -> Message | Unreadable: ...
+    async def read(self, entries: Sequence[Mapping[str, str]], partition: int) -> Sequence[Message | Unreadable]: ...
 
 
 @dataclass(slots=True)
@@ -62,10 +62,10 @@ class Intake:
         found = await self._shelf.messages([(self._stream, ref) for ref in refs.values()]) if refs else {}
         result = Sorted()
         read: list[tuple[str, Message]] = []
-        for entry in entries:
-            meaning = found.get((self._stream, refs[entry.id])) if entry.id in refs else _meaning(entry)
-            if isinstance(meaning, Unread):
-                meaning = await self._read(meaning)
+        meanings = [
+            found.get((self._stream, refs[entry.id])) if entry.id in refs else _meaning(entry) for entry in entries
+        ]
+        for entry, meaning in zip(entries, await self._read_unread(meanings), strict=True):
             match meaning:
                 case Message() as message:
                     read.append((entry.id, message))
@@ -101,9 +101,13 @@ class Intake:
                 refs[entry.id] = entry.ref
         return refs
 
-    async def _read(self, unread: Unread) -> Message | Unreadable:
-        meaning = await self._outside.read(unread.fields, self._partition)
-        return meaning if unread.ref is None else replace(meaning, ref=unread.ref)
+    async def _read_unread(
+        self, meanings: Sequence[Message | Unread | Unreadable | None]
+    ) -> Sequence[Message | Unreadable | None]:
+        """The same, with what nobody had looked into."""
+        unread = [one for one in meanings if isinstance(one, Unread)]
+        found = iter(await self._outside.read([one.fields for one in unread], self._partition) if unread else ())
+        return [_of_row(next(found), one.ref) if isinstance(one, Unread) else one for one in meanings]
 
     async def _recognise(self, read: Sequence[tuple[str, Message]], result: Sorted) -> None:
         """Outside events are known by their id, for ever: what was applied or refused once is never done again."""
@@ -144,6 +148,10 @@ def _meaning(entry: Entry) -> Unread | Unreadable | None:
         return Unread(ref=None, fields=entry.fields)
     detail = "neither a `ref` nor an `event` of a publisher"
     return Unreadable(ref=None, reason="not_a_pointer", detail=detail, fields=kept(entry.fields))
+
+
+def _of_row(meaning: Message | Unreadable, ref: str | None) -> Message | Unreadable:
+    return meaning if ref is None else replace(meaning, ref=ref)
 
 
 def _reused(message: Message) -> Unreadable:

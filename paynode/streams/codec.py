@@ -115,6 +115,7 @@ def _event(
         raise NotStrict("data is not an object")
     if data.get("merchant_id") != attributes["subject"]:
         raise Poison("merchant_mismatch", "data.merchant_id is not the subject")
+    has_more = len(attributes) > len(_REQUIRED)
     return OutsideEvent(
         id=event_id,
         publisher=claim.publisher,
@@ -123,9 +124,9 @@ def _event(
         at=_time(attributes),
         merchant_id=merchant_id,
         data=decode_data(data, event_type),
-        traceparent=matching_or_none(attributes, "traceparent", _TRACEPARENT),
-        correlation_id=matching_or_none(attributes, "correlationid", _TOKEN),
-        causation_id=matching_or_none(attributes, "causationid", _TOKEN),
+        traceparent=matching_or_none(attributes, "traceparent", _TRACEPARENT) if has_more else None,
+        correlation_id=matching_or_none(attributes, "correlationid", _TOKEN) if has_more else None,
+        causation_id=matching_or_none(attributes, "causationid", _TOKEN) if has_more else None,
         content=claim.raw.decode(),
         content_sha256=sha256(claim.raw).digest(),
     )

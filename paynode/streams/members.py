@@ -16,6 +16,7 @@ _TELLABLE: Final = re.compile(r"(?:/(?:[a-z_]{1,30}|\d{1,3})){1,4}", re.ASCII)
 
 
 _PLAIN: Final = frozenset({str, int})
+_PLAIN_OR_OBJECT: Final = _PLAIN | {dict}
 
 
 class NotStrict(Exception):
@@ -54,16 +55,12 @@ def _read_plain(raw: bytes) -> dict[str, object] | None:
         return None
     if type(value) is not dict:
         return None
-    texts = len(value)
-    for member in value.values():
-        if type(member) is str:
-            texts += 1
-        elif type(member) is dict:
-            if not _PLAIN.issuperset(map(type, member.values())):
-                return None
-            texts += len(member) + sum(type(one) is str for one in member.values())
-        elif type(member) is not int:
+    texts = 0
+    for one in (value, *[member for member in value.values() if type(member) is dict]):
+        types = [*map(type, one.values())]
+        if not (_PLAIN if one is not value else _PLAIN_OR_OBJECT).issuperset(types):
             return None
+        texts += len(one) + types.count(str)
     return value if raw.count(b'"') == 2 * texts else None
 
 

@@ -42,6 +42,7 @@ class Told:
     code: str | None
 
 
+@lru_cache(maxsize=64)
 def type_of(event_type: str, result: Result) -> str:
     """`paynode.wallet.credit.v1` that was applied is told as `paynode.wallet.credit.applied.v1`."""
     subject, _, version = event_type.rpartition(".")

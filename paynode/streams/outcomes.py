@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from paynode.domain.ids import MERCHANT, public
@@ -20,8 +21,15 @@ for i = 4, #ARGV, 2 do
     redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', ARGV[2], ARGV[i], ARGV[3], ARGV[i + 1])
 end
 """
+# Merchants whose streams are remembered.
+_MERCHANTS: Final = 10_000
 # Events and signatures in one command: Lua takes some thousands of values, and nobody else is served meanwhile.
 _TOLD_AT_ONCE: Final = 1000
+
+
+@lru_cache(maxsize=_MERCHANTS)
+def _stream_of(merchant_id: str, partitions: int) -> str:
+    return outcomes_stream(partition_of(public(MERCHANT, merchant_id), partitions))
 
 
 class Outcomes:
@@ -50,15 +58,14 @@ class Outcomes:
         Raises: Unavailable; then some may have been told and some not, and who misses one asks again.
         """
         streams: dict[str, list[str]] = {}
-        now_ms = self._now_ms()
-        for verdict in verdicts:
-            key = None if verdict.result is Result.DEAD_LETTER else await self._keys.key_of(verdict.publisher)
-            if key is not None:  # else revoked meanwhile: what is not signed would be worth nothing
-                partition = partition_of(public(MERCHANT, verdict.merchant_id), self._partitions)
-                raw = encode(verdict, outcome_id=self._new_id(), now_ms=now_ms)
-                streams.setdefault(outcomes_stream(partition), []).extend(
-                    sign(raw, verdict.publisher, key.secret).values()
-                )
+        now_ms, told = self._now_ms(), [one for one in verdicts if one.result is not Result.DEAD_LETTER]
+        keys = {name: await self._keys.key_of(name) for name in {one.publisher for one in told}}
+        for verdict in told:
+            if (key := keys[verdict.publisher]) is None:
+                continue  # revoked meanwhile: what is not signed would be worth nothing
+            raw = encode(verdict, outcome_id=self._new_id(), now_ms=now_ms)
+            stream = _stream_of(verdict.merchant_id, self._partitions)
+            streams.setdefault(stream, []).extend(sign(raw, verdict.publisher, key.secret).values())
         for stream, fields in streams.items():
             for first in range(0, len(fields), _TOLD_AT_ONCE):
                 await self._tell(stream, fields[first : first + _TOLD_AT_ONCE])

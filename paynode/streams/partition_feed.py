@@ -22,7 +22,7 @@ _LOOK_S: Final = 1.0
 _GLANCE_MS: Final = 100
 _NUMBER_MAX: Final = 2**64 - 1
 # Entries that lie anywhere on a stream, in one command: a command for each cost the client ten times as much.
-_FETCH: Final = """
+FETCH: Final = """
 local found = {}
 for number, id in ipairs(ARGV) do
     local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
@@ -177,7 +177,7 @@ class PartitionFeed:
         for lane, names in self._by_lane(ids).items():
             numbers = [place_of(name)[1] for name in names]
             with translated():
-                answer: Any = await self._commands.eval(_FETCH, 1, lane.member.stream, *numbers)
+                answer: Any = await self._commands.eval(FETCH, 1, lane.member.stream, *numbers)
             pairs = zip((number.encode() for number in numbers), answer, strict=True)
             found |= {entry.id: entry for entry in entries(((key, _fields(flat)) for key, flat in pairs), lane.name)}
         return [found[name] for name in ids]

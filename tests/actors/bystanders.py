@@ -37,7 +37,7 @@ def _message(ref: str) -> Message:
 class Nobody:
     """Outside publishers and suspects, of which there are none."""
 
-    async def read(self, fields: Mapping[str, str], partition: int) -> Message | Unreadable:
+    async def read(self, entries: Sequence[Mapping[str, str]], partition: int) -> Sequence[Message | Unreadable]:
         raise AssertionError("nothing comes from outside")
 
     async def tell(self, verdicts: Sequence[Verdict]) -> None:

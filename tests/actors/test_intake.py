@@ -44,9 +44,12 @@ class Stock:
     async def books(self, merchant_ids: Sequence[str]) -> Mapping[str, MerchantBooks]:
         raise AssertionError("the gate loads nothing")
 
-    async def read(self, fields: Mapping[str, str], partition: int) -> Message | Unreadable:
+    async def read(self, entries: Sequence[Mapping[str, str]], partition: int) -> Sequence[Message | Unreadable]:
         """The field `event` is the id and, after a blank, the content."""
         assert partition == 3
+        return [self._read(fields) for fields in entries]
+
+    def _read(self, fields: Mapping[str, str]) -> Message | Unreadable:
         event_id, _, content = fields["event"].partition(" ")
         if not event_id:
             return Unreadable(ref=None, reason="shape_invalid", detail="", fields=fields)

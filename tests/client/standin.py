@@ -85,7 +85,7 @@ class StandIn:
         found: Any = await self.client.xrange(events_stream(partition), min=f"({self._after[partition]}")
         for entry in entries(found):
             self._after[partition] = entry.id
-            meaning = await self._reader.read(entry.fields, partition)
+            [meaning] = await self._reader.read([entry.fields], partition)
             if isinstance(meaning, Unreadable):
                 self.unreadable.append(meaning)
                 continue

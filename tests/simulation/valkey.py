@@ -288,6 +288,11 @@ class Valkey:
         found: list[Raw] = [(shown(entry), fields) for entry, fields in stream.entries.items() if low <= entry <= high]
         return found if count is None else found[:count]
 
+    def fetch(self, name: str, *ids: str) -> list[list[bytes] | None]:
+        """What the script of the partitions' feed answers."""
+        found = [self.xrange(name, one, one) for one in ids]
+        return [[part for pair in (one[0][1] or {}).items() for part in pair] if one else None for one in found]
+
     def xpending(self, name: str, group: str | bytes) -> dict[str, Any]:
         pending = self._group(name, group.decode() if isinstance(group, bytes) else group).pending
         counts: dict[str, int] = {}

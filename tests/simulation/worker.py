@@ -64,7 +64,10 @@ class SimOutside:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def read(self, fields: Mapping[str, str], partition: int) -> Message | Unreadable:
+    async def read(self, entries: Sequence[Mapping[str, str]], partition: int) -> Sequence[Message | Unreadable]:
+        return [self._read(fields) for fields in entries]
+
+    def _read(self, fields: Mapping[str, str]) -> Message | Unreadable:
         event = self._world.read_event(fields)
         if event is None:
             return Unreadable(ref=None, reason="shape_invalid", detail="", fields=fields)

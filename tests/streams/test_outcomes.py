@@ -128,7 +128,8 @@ async def test_an_outcome_that_somebody_puts_on_the_events_stream_is_no_event(co
     await outcomes(commands).tell([APPLIED])
     [fields] = await told(commands)
     reader = OutsideReader(Known(), partitions=PARTITIONS, now_ms=lambda: NOW_MS)
-    assert getattr(await reader.read(fields, PARTITION), "reason", None) == "type_unknown"
+    [meaning] = await reader.read([fields], PARTITION)
+    assert getattr(meaning, "reason", None) == "type_unknown"
 
 
 def test_an_event_that_somebody_puts_on_the_outcomes_stream_is_no_outcome() -> None:

@@ -50,7 +50,8 @@ class Known:
 
 async def read(fields: Mapping[str, str], *, keys: Known | None = None, partition: int = PARTITION) -> object:
     reader = OutsideReader(keys or Known(), partitions=PARTITIONS, now_ms=lambda: NOW_MS)
-    return await reader.read(fields, partition)
+    [meaning] = await reader.read([fields], partition)
+    return meaning
 
 
 async def unreadable(fields: Mapping[str, str], *, partition: int = PARTITION) -> Unreadable:
