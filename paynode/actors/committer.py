@@ -132,7 +132,7 @@ class Committer:
         while len(self._line) >= 2 * self._batch_size and not any(one.is_pos for one in decided):
             await self._taken.wait()
         for one in decided:
-            self._line.add(Waiting(run, one))
+            self._line.add(Waiting.of(run, one))
         self._arrived.set()
 
     async def run(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from paynode.actors.merchant import Decided
 
@@ -27,19 +27,21 @@ class Undisturbed(Protocol):
 
 
 Run = TypeVar("Run", bound=Undisturbed)
+_Whose: TypeAlias = tuple[int, str] | None
 
 
 class Waiting(NamedTuple, Generic[Run]):
-    """A decision and the run that it comes from."""
+    """A decision and the run that it comes from; `whose` is the actor that decided it, None if none did."""
 
     run: Run
     decided: Decided
+    whose: _Whose
 
-    @property
-    def whose(self) -> tuple[int, str] | None:
-        """The actor that decided it; None for what no actor decides upon."""
-        message = self.decided.message
-        return None if message is None else (id(self.run), message.merchant_id)
+    @classmethod
+    def of(cls, run: Run, decided: Decided) -> Waiting[Run]:
+        """A decision that comes to wait."""
+        message = decided.message
+        return cls(run, decided, None if message is None else (id(run), message.merchant_id))
 
 
 class Line(Generic[Run]):
@@ -49,7 +51,7 @@ class Line(Generic[Run]):
         self._clock = clock
         self._first: deque[Waiting[Run]] = deque()
         self._others: deque[Waiting[Run]] = deque()
-        self._waiting: Counter[tuple[int, str] | None] = Counter()  # of the others, by whose they are
+        self._waiting: Counter[_Whose] = Counter()  # of the others, by whose they are
         self._pos_at = float("-inf")
 
     def __len__(self) -> int:

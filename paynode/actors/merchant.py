@@ -27,7 +27,7 @@ from paynode.domain.psp import Outcome
 from paynode.domain.publishing import OutsideEvent, PayoutEnd, PayoutOrder, Result, Verdict, WalletMovement
 from paynode.domain.report import ReportLine
 from paynode.domain.requesting import Request
-from paynode.domain.road import place_of
+from paynode.domain.road import is_on_pos_lane
 from paynode.domain.settling import settle
 from paynode.runtime.mailbox import Actor
 
@@ -53,7 +53,7 @@ class Decided(NamedTuple):
     @property
     def is_pos(self) -> bool:
         """Whether somebody stands at a till and waits for it."""
-        return place_of(self.entry_id)[0]
+        return is_on_pos_lane(self.entry_id)
 
 
 class Outlet(Protocol):

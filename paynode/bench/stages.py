@@ -222,6 +222,6 @@ def _chain(entries: Sequence[Entry]) -> None:
 
 
 def _rows(batch: Batch) -> None:
-    batch_rows.entries(batch)
-    batch_rows.adjustments(batch)
+    batch_rows.entries(batch, batch_rows.instant_of_copy)
+    batch_rows.adjustments(batch, batch_rows.instant_of_copy)
     batch_rows.verdicts(batch)

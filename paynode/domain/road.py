@@ -66,9 +66,13 @@ def entry_on_pos_lane(entry_id: str) -> str:
     return _POS_MARK + entry_id
 
 
+def is_on_pos_lane(entry_id: str) -> bool:
+    """Whether an entry came by the lane that is read first. Each is asked several times."""
+    return entry_id.startswith(_POS_MARK)
+
+
 def place_of(entry_id: str) -> tuple[bool, str]:
     """Whether an entry came by the lane that is read first, and its id on its own stream."""
-    # The test first: of nearly all entries it is all that there is to do, and each is asked several times.
     return (True, entry_id[len(_POS_MARK) :]) if entry_id.startswith(_POS_MARK) else (False, entry_id)
 
 
@@ -116,7 +120,7 @@ class Entry:
     @property
     def is_pos(self) -> bool:
         """Whether it came by the lane that is read first."""
-        return place_of(self.id)[0]
+        return is_on_pos_lane(self.id)
 
     @property
     def ref(self) -> str | None:

@@ -12,6 +12,7 @@ from paynode.config import Settings
 from paynode.domain.batch import Batch
 from paynode.domain.errors import CommitAmbiguous, Conflict, Fenced, Poison, Unavailable
 from paynode.storage import batch_rows
+from paynode.storage.batch_rows import instant_of_copy
 from paynode.storage.postgres import BY_KEY, Role, Session, close, connect, is_cut_off, translated
 from paynode.storage.queries import load
 
@@ -64,7 +65,16 @@ class PgBooks:
 
     async def _connected(self) -> Session:
         if self._session is None or self._session.is_closed():
-            self._session = await connect(self._settings, Role.COMMITTER, application_name=self._name, planner=BY_KEY)
+            session = await connect(self._settings, Role.COMMITTER, application_name=self._name, planner=BY_KEY)
+            try:
+                with translated():
+                    await session.set_type_codec(
+                        "timestamptz", schema="pg_catalog", encoder=_as_it_is, decoder=_as_it_is, format="tuple"
+                    )
+            except BaseException:
+                session.terminate()
+                raise
+            self._session = session
         return self._session
 
     async def _transact(self, session: Session, batch: Batch) -> None:
@@ -130,12 +140,18 @@ def _refusal(error: asyncpg.PostgresError) -> Fenced | Poison | Unavailable:
     return Poison("refused_by_database", what) if is_of_the_batch else Unavailable(what)
 
 
+def _as_it_is(instant: tuple[int]) -> tuple[int]:
+    return instant
+
+
 async def _copy_ledger(session: Session, batch: Batch) -> None:
     await session.copy_records_to_table(
-        "ledger_entries", records=batch_rows.entries(batch), columns=batch_rows.ENTRY_COLUMNS
+        "ledger_entries", records=batch_rows.entries(batch, instant_of_copy), columns=batch_rows.ENTRY_COLUMNS
     )
     await session.copy_records_to_table(
-        "wallet_adjustments", records=batch_rows.adjustments(batch), columns=batch_rows.ADJUSTMENT_COLUMNS
+        "wallet_adjustments",
+        records=batch_rows.adjustments(batch, instant_of_copy),
+        columns=batch_rows.ADJUSTMENT_COLUMNS,
     )
     if batch.verdicts:
         await session.copy_records_to_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -9,7 +10,15 @@ from typing import Any, Final
 import anyio
 
 from paynode.config import Settings
-from paynode.domain.road import MERCHANTS_GROUP, Entry, entry_on_pos_lane, events_stream, place_of, pos_lane
+from paynode.domain.road import (
+    MERCHANTS_GROUP,
+    Entry,
+    entry_on_pos_lane,
+    events_stream,
+    is_on_pos_lane,
+    place_of,
+    pos_lane,
+)
 from paynode.streams.client import GroupMissing, Redis, reader_client, translated
 from paynode.streams.entries import EntryId, Member, entries, entry_id
 
@@ -21,6 +30,16 @@ _LOOK_S: Final = 1.0
 # Milliseconds that a read of the first lane alone waits.
 _GLANCE_MS: Final = 100
 _NUMBER_MAX: Final = 2**64 - 1
+# In a few fetches that were not of a row, one is tried as a row again.
+_DENSE_EVERY: Final = 16
+# One round trip, of which every batch needs one. A command takes no more values than Lua's stack.
+ACKNOWLEDGE: Final = """
+for first = 3, #ARGV, 1000 do
+    redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
+end
+local pending = redis.call('XPENDING', KEYS[1], ARGV[1])
+redis.call('XTRIM', KEYS[1], 'MINID', pending[1] > 0 and pending[2] or ARGV[2])
+"""
 # Entries that lie anywhere on a stream, in one command: a command for each cost the client ten times as much.
 FETCH: Final = """
 local found = {}
@@ -41,6 +60,7 @@ class _Lane:
         self.last: EntryId = (0, 0)
         self.pending_after: str | None = "0"
         self.is_behind = True
+        self.is_dense = True  # what was fetched last stood in a row
         self.name = name
 
     def take(self, found: list[Entry]) -> list[Entry]:
@@ -81,6 +101,7 @@ class PartitionFeed:
         self._count = count
         self._block_ms = block_ms
         self._look_at = 0.0
+        self._turns = itertools.count()
 
     @property
     def in_hand(self) -> int:
@@ -175,19 +196,36 @@ class PartitionFeed:
         """
         found: dict[str, Entry] = {}
         for lane, names in self._by_lane(ids).items():
-            numbers = [place_of(name)[1] for name in names]
-            with translated():
-                answer: Any = await self._commands.eval(FETCH, 1, lane.member.stream, *numbers)
-            pairs = zip((number.encode() for number in numbers), answer, strict=True)
-            found |= {entry.id: entry for entry in entries(((key, _fields(flat)) for key, flat in pairs), lane.name)}
+            if lane.is_dense:
+                found |= await self._fetch_page(lane, names)
+                lane.is_dense = all(name in found for name in names)
+            if missing := [name for name in names if name not in found]:
+                found |= await self._fetch_each(lane, missing)
+                # Looked at again and again: neighbours come and go.
+                lane.is_dense = next(self._turns) % _DENSE_EVERY == 0
         return [found[name] for name in ids]
+
+    async def _fetch_page(self, lane: _Lane, names: Sequence[str]) -> dict[str, Entry]:
+        """The entries from the first to the last of these, if they follow each other; else some of them."""
+        first, last = place_of(names[0])[1], place_of(names[-1])[1]
+        with translated():
+            answer: Any = await self._commands.xrange(lane.member.stream, min=first, max=last, count=len(names))
+        return {entry.id: entry for entry in entries(answer, lane.name)}
+
+    async def _fetch_each(self, lane: _Lane, names: Sequence[str]) -> dict[str, Entry]:
+        numbers = [place_of(name)[1] for name in names]
+        with translated():
+            answer: Any = await self._commands.eval(FETCH, 1, lane.member.stream, *numbers)
+        pairs = zip((number.encode() for number in numbers), answer, strict=True)
+        return {entry.id: entry for entry in entries(((key, _fields(flat)) for key, flat in pairs), lane.name)}
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """Say that these are processed and committed, and trim what nobody needs any more.
 
-        Trimming by the oldest id still pending is ten times faster than deleting one by one, and leaves no holes. By
-        what Redis counts as pending, not by what is in hand: a blocked read of the owner before may have swallowed
-        entries that we have not seen yet.
+        Trimming by the oldest id that somebody still needs is ten times faster than deleting one by one, and leaves no
+        holes: the oldest that is pending, else what comes after the last that was read. By what Redis counts as
+        pending, not by what is in hand: a blocked read of the owner before may have swallowed entries that we have
+        not seen yet.
         Raises: Unavailable; then they may be delivered again, and are recognised.
         """
         for lane, names in self._by_lane(ids).items():
@@ -196,18 +234,14 @@ class PartitionFeed:
     def _by_lane(self, ids: Sequence[str]) -> dict[_Lane, list[str]]:
         lanes: dict[_Lane, list[str]] = {}
         for name in ids:
-            lanes.setdefault(self._pos if place_of(name)[0] else self._ordinary, []).append(name)
+            lanes.setdefault(self._pos if is_on_pos_lane(name) else self._ordinary, []).append(name)
         return lanes
 
     async def _acknowledge(self, lane: _Lane, names: Sequence[str]) -> None:
-        last, member, numbers = lane.last, lane.member, [place_of(name)[1] for name in names]
+        member, numbers = lane.member, [place_of(name)[1] for name in names]
         with translated():
-            async with self._commands.pipeline(transaction=False) as pipeline:
-                pipeline.xack(member.stream, member.group, *numbers)
-                pipeline.xpending(member.stream, member.group)
-                _, pending = await pipeline.execute()
-            lane.in_hand.difference_update(names)
-            await self._commands.xtrim(member.stream, minid=_floor(pending, last), approximate=False)
+            await self._commands.eval(ACKNOWLEDGE, 1, member.stream, member.group, _after(lane.last), *numbers)
+        lane.in_hand.difference_update(names)
 
 
 def _fields(flat: Sequence[bytes] | None) -> Mapping[bytes, bytes]:
@@ -215,10 +249,8 @@ def _fields(flat: Sequence[bytes] | None) -> Mapping[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
 
 
-def _floor(pending: Any, last: EntryId) -> str:
-    """The oldest id that somebody still needs: the oldest pending one, else what comes after the last that was read."""
-    if pending["pending"]:
-        return str(pending["min"].decode())
+def _after(last: EntryId) -> str:
+    """The lowest id after this one."""
     milliseconds, number = last
     # Anybody may choose an id, and the highest number there is has none after it.
     return f"{milliseconds}-{number + 1}" if number < _NUMBER_MAX else f"{milliseconds + 1}-0"

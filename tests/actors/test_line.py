@@ -40,7 +40,7 @@ def line_of(run: Run, *names: str) -> Line[Run]:
 
 def add(line: Line[Run], run: Run, *names: str) -> None:
     for name in names:
-        line.add(Waiting(run, decided(name, name.removeprefix("pos:")[0])))
+        line.add(Waiting.of(run, decided(name, name.removeprefix("pos:")[0])))
 
 
 def taken(line: Line[Run], count: int = 100) -> list[str]:

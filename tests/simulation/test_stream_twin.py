@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from redis.exceptions import ResponseError
 
-from paynode.streams.partition_feed import FETCH
+from paynode.streams.partition_feed import ACKNOWLEDGE, FETCH
 from tests.simulation.valkey import Valkey
 from tests.support.properties import law
 
@@ -56,6 +56,15 @@ class Streams(RuleBasedStateMachine):
     def fetch(self, stream: str, data: st.DataObject) -> None:
         ids = data.draw(st.lists(st.sampled_from(self.ids), min_size=1, max_size=4))
         self.both(lambda: self.twin.fetch(stream, *ids), lambda: self.real.eval(FETCH, 1, stream, *ids))
+
+    @rule(stream=streams, data=st.data())
+    def acknowledge_and_trim(self, stream: str, data: st.DataObject) -> None:
+        ids = data.draw(st.lists(st.sampled_from(self.ids), min_size=1, max_size=4))
+        after = self.an_id(data)
+        self.both(
+            lambda: self.twin.acknowledge(stream, GROUP, after, *ids),
+            lambda: self.real.eval(ACKNOWLEDGE, 1, stream, GROUP, after, *ids),
+        )
 
     @rule(stream=streams, at=st.sampled_from(("0", "$")))
     def make_group(self, stream: str, at: str) -> None:

@@ -293,6 +293,12 @@ class Valkey:
         found = [self.xrange(name, one, one) for one in ids]
         return [[part for pair in (one[0][1] or {}).items() for part in pair] if one else None for one in found]
 
+    def acknowledge(self, name: str, group: str, after: str, *ids: str) -> None:
+        """What the other one does."""
+        self.xack(name, group, *ids)
+        pending = self.xpending(name, group)
+        self.xtrim(name, minid=pending["min"].decode() if pending["pending"] else after, approximate=False)
+
     def xpending(self, name: str, group: str | bytes) -> dict[str, Any]:
         pending = self._group(name, group.decode() if isinstance(group, bytes) else group).pending
         counts: dict[str, int] = {}
