@@ -16,8 +16,9 @@ from paynode.domain.road import Entry
 
 # Turns in a row that served nobody else, after which a merchant counts as alone: half a second of a hot one's.
 _ALONE_AFTER: Final = 100
-# Shares that a merchant has while it is alone: the first neighbour to come sits through one such batch, and no second.
-_ALONE_SHARES: Final = 10
+# Shares that a merchant has while it is alone: three turns, one that is being written, one that waits to be, and one that
+# is decided meanwhile. The first neighbour to come sits through them, and no second.
+_ALONE_SHARES: Final = 50
 
 
 @dataclass(slots=True)

@@ -84,7 +84,7 @@ def test_who_has_long_been_alone_has_more_until_somebody_comes() -> None:
         assert len(turn) == 1
         backlog.settle(turn)
     turn = ids(backlog.take(1000))
-    assert len(turn) == 10 * SHARE
+    assert len(turn) == 50 * SHARE
     backlog.settle(turn)
     backlog.add([entry(1000, "quiet")])
     assert len(ids(backlog.take(1000))) == SHARE + 1
@@ -99,7 +99,7 @@ def test_beside_tills_nobody_counts_as_alone() -> None:
     turn = ids(backlog.take(1000, is_beside_tills=True))
     assert len(turn) == SHARE
     backlog.settle(turn)
-    assert len(ids(backlog.take(1000))) == 10 * SHARE, "and when they have gone it has more again"
+    assert len(ids(backlog.take(1000))) == 50 * SHARE, "and when they have gone it has more again"
 
 
 def test_settling_what_was_never_taken_changes_nothing() -> None:
