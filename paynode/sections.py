@@ -107,8 +107,10 @@ class Streams(Section):
     block_ms: Annotated[int, Field(ge=1, le=2000)]
     detour_poll_ms: Count
     mailbox_size: Count
+    actors_max: Count
     merchant_share: Count
     read_ahead: Count
+    whole_ahead: Count
     outcomes_max: Count
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 
 from paynode.actors.backlog import Backlog
+from paynode.actors.room import Room
 from paynode.domain.errors import Transient
 from paynode.domain.road import Entry
 from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
+
+# Turns that a partition may always have read ahead: one is taken while the next one is read.
+_ALWAYS: Final = 2
 
 
 class Feed(Protocol):
@@ -41,12 +45,12 @@ class Feeds(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Messages: in one turn; of one merchant begun at once; read ahead; in a mailbox. Tries of a suspect."""
+    """Messages: in one turn; of one merchant begun at once; in a mailbox. Actors that are kept. Tries of a suspect."""
 
     turn: int
     share: int
-    ahead: int
     mailbox: int
+    actors: int
     attempts: int
 
 
@@ -57,9 +61,10 @@ class Ahead:
     thousand entries once more took three seconds, in which everybody waited. Any other error ends it with the run.
     """
 
-    def __init__(self, feed: Feed, bounds: Bounds, precedence: Precedence) -> None:
+    def __init__(self, feed: Feed, bounds: Bounds, precedence: Precedence, room: Room) -> None:
         self.feed = feed
-        self.pos, self.ordinary = Backlog(share=bounds.share), Backlog(share=bounds.share)
+        self.pos, self.ordinary = Backlog(room, share=bounds.share), Backlog(room, share=bounds.share)
+        self._room = room
         self._bounds = bounds
         self._precedence = precedence
         self._has_begun = anyio.Event()
@@ -112,7 +117,10 @@ class Ahead:
         self.move()
 
     async def _read(self) -> None:
-        moved, is_full = self._moved, self.feed.in_hand >= self._bounds.ahead
+        self._room.tell(self, self.feed.in_hand)
+        moved = self._moved
+        # Whoever has little reads on however much the others have.
+        is_full = self._room.is_full() and self.feed.in_hand >= _ALWAYS * self._bounds.turn
         if is_full and len(self.pos) >= self._bounds.turn:
             await moved.wait()
             return
@@ -150,6 +158,8 @@ class Ahead:
         """
         try:
             await self.feed.acknowledge(entry_ids)
+            if not self._is_closed:
+                self._room.tell(self, self.feed.in_hand)
         except Transient as error:
             self.break_off(error)
             raise
@@ -164,3 +174,6 @@ class Ahead:
         """Nobody hurries for our sake any more."""
         self._precedence.went(self.pos.in_hand)
         self._is_closed = True
+        self._room.tell(self, 0)
+        self.pos.close()
+        self.ordinary.close()

@@ -1,7 +1,7 @@
 """What a partition's reader has read ahead and nobody has begun: by merchant, each in order, taken in turns.
 
-A merchant with a hundred thousand messages waiting must neither make its neighbours wait nor fill the memory. So of
-each merchant only the next few entries are kept whole; of the rest only their ids, and they are fetched at their turn.
+A merchant with a hundred thousand messages waiting must neither make its neighbours wait nor fill the memory. So only
+the next entries are kept whole, as far as there is room; of the rest only the ids, and they are fetched at their turn.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from paynode.actors.room import Room
 from paynode.domain.road import Entry
 
 # Turns in a row that served nobody else, after which a merchant counts as alone: half a second of a hot one's.
 _ALONE_AFTER: Final = 100
-# Shares that a merchant has while it is alone: three turns, one that is being written, one that waits to be, and one that
-# is decided meanwhile. The first neighbour to come sits through them, and no second.
+# Shares that a merchant has while it is alone: three turns, one that is being written, one that waits to be, and one
+# that is decided meanwhile. The first neighbour to come sits through them, and no second.
 _ALONE_SHARES: Final = 50
 
 
@@ -45,7 +46,8 @@ class Backlog:
     has long had the partition to itself may have more.
     """
 
-    def __init__(self, *, share: int) -> None:
+    def __init__(self, room: Room, *, share: int) -> None:
+        self._room = room
         self._share = share
         self._queues: dict[str, _Queue] = {}  # in the order of their turns
         self._begun: Counter[str] = Counter()
@@ -66,10 +68,10 @@ class Backlog:
         for entry in entries:
             queue = self._queues.setdefault(entry.merchant, _Queue())
             # One whose predecessors are ids only is kept as an id too: the order of a merchant's entries is kept.
-            if queue.ids or len(queue.whole) >= self._share:
-                queue.ids.append(entry.id)
-            else:
+            if not queue.ids and self._room.take_whole(len(queue.whole)):
                 queue.whole.append(entry)
+            else:
+                queue.ids.append(entry.id)
             self._size += 1
 
     def take(self, count: int, *, is_beside_tills: bool = False) -> Turn:
@@ -117,6 +119,7 @@ class Backlog:
             turn.whole.append(entry)
             self._merchant_of[entry.id] = merchant
             taken += 1
+        self._room.give_whole(taken)
         while taken < count and queue.ids:
             entry_id = queue.ids.popleft()
             turn.ids.append(entry_id)
@@ -138,6 +141,11 @@ class Backlog:
                     del self._begun[merchant]
         return known
 
+    def close(self) -> None:
+        """Nothing of it is taken any more."""
+        self._room.give_whole(sum(len(queue.whole) for queue in self._queues.values()))
+        self._queues.clear()
+
     def put_back(self) -> None:
         """What is begun and not settled waits again, before all else of its merchant; only its id is kept."""
         begun: dict[str, list[str]] = {}
@@ -145,6 +153,7 @@ class Backlog:
             begun.setdefault(merchant, []).append(entry_id)
         for merchant, entry_ids in begun.items():
             queue = self._queues.setdefault(merchant, _Queue())
+            self._room.give_whole(len(queue.whole))
             queue.ids = deque((*entry_ids, *(entry.id for entry in queue.whole), *queue.ids))
             queue.whole.clear()
         self._size += len(self._merchant_of)

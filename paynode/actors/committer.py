@@ -6,7 +6,8 @@ It is the only way by which anything about money reaches the database.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -124,6 +125,7 @@ class Committer:
         self._failed_alone: dict[str, _Failures] = {}  # by entry, while an empty transaction succeeded
         self._succeeded_at = float("-inf")  # when a batch with something in it was last written
         self._line: Line[Run] = Line(anyio.current_time)
+        self._preparing = 0
         self._arrived = anyio.Event()
         self._taken = anyio.Event()
 
@@ -134,6 +136,21 @@ class Committer:
         for one in decided:
             self._line.add(Waiting.of(run, one))
         self._arrived.set()
+
+    @asynccontextmanager
+    async def preparing(self, messages: int) -> AsyncIterator[None]:
+        """Around deciding upon so many: waits while two batches are waiting, or are being prepared by other partitions.
+
+        What is decided weighs ten times what it was read as, and there may be as many partitions as there are.
+        """
+        while len(self._line) + self._preparing >= 2 * self._batch_size:
+            await self._taken.wait()
+        self._preparing += messages
+        try:
+            yield
+        finally:
+            self._preparing -= messages
+            self._tell_taken()
 
     async def run(self) -> None:
         """Commit until cancelled."""
@@ -149,9 +166,12 @@ class Committer:
         taken = self._line.take(self._limit)
         if not self._line:
             self._arrived = anyio.Event()
+        self._tell_taken()
+        return taken
+
+    def _tell_taken(self) -> None:
         self._taken.set()
         self._taken = anyio.Event()
-        return taken
 
     async def _commit(
         self, waiting: list[_Waiting], sender: MemoryObjectSendStream[_Written], group: TaskGroup

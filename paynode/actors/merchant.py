@@ -71,7 +71,7 @@ class Around(Protocol):
 class MerchantActor:
     """One merchant under one lease."""
 
-    __slots__ = ("_actor", "_around", "_books", "_in_hand", "_lease", "_outlet", "_payments")
+    __slots__ = ("_actor", "_around", "_books", "_expected", "_in_hand", "_lease", "_outlet", "_payments")
 
     def __init__(self, lease: Lease, outlet: Outlet, around: Around, group: TaskGroup, *, mailbox_size: int) -> None:
         self._lease = lease
@@ -80,15 +80,24 @@ class MerchantActor:
         self._books: MerchantBooks | None = None
         self._payments: dict[str, Payment] = {}
         self._in_hand: Counter[str] = Counter()
+        self._expected = 0
         self._actor: Actor[Delivery] = Actor(self._decide, group, capacity=mailbox_size)
 
-    def expect(self, message: Message, payment_id: str) -> bool:
-        """Keep the payment in hand for one more message; says whether it must be loaded first.
+    def expect(self, message: Message, payment_id: str | None) -> bool:
+        """One more message comes. Keep its payment in hand; says whether that must be loaded first.
 
         For a request it is loaded again: a mark at a point of sale is written beside us, and its request follows it.
         """
+        self._expected += 1
+        if payment_id is None:
+            return False
         self._in_hand[payment_id] += 1
         return payment_id not in self._payments or isinstance(message.content, Request)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was expected is committed: then the database knows all that this actor does."""
+        return self._expected == 0
 
     @property
     def needs_books(self) -> bool:
@@ -109,8 +118,11 @@ class MerchantActor:
         """Hand over a message; waits while the mailbox is full."""
         await self._actor.put(delivery)
 
-    def settle(self, payment_id: str) -> None:
-        """One message about the payment is committed; forget the payment when no other is in hand."""
+    def settle(self, payment_id: str | None) -> None:
+        """One message is committed; forget the payment it was about when no other is in hand."""
+        self._expected -= 1
+        if payment_id is None:
+            return
         self._in_hand[payment_id] -= 1
         if self._in_hand[payment_id] <= 0:
             del self._in_hand[payment_id]

@@ -10,11 +10,12 @@ import anyio
 from anyio.abc import TaskGroup
 
 from paynode.actors.ahead import Ahead, Bounds, Feeds
-from paynode.actors.backlog import Backlog
+from paynode.actors.backlog import Backlog, Turn
 from paynode.actors.committer import Committer, Outcomes
 from paynode.actors.intake import Intake, Outside, Shelf, Sorted
 from paynode.actors.merchant import Around, Decided, Delivery, MerchantActor
 from paynode.actors.recovery import Recovery, Suspects, Turnstile
+from paynode.actors.room import Room
 from paynode.domain.batch import Booked, Lease
 from paynode.domain.booking import Effects
 from paynode.domain.errors import Conflict, Fenced, Poison, Transient
@@ -44,6 +45,7 @@ class Surrounds:
     around: Around
     observer: PartitionObserver
     bounds: Bounds
+    room: Room
     precedence: Precedence
 
 
@@ -80,7 +82,9 @@ class PartitionConsumer:
         while True:
             try:
                 async with self._parts.feeds.open(lease.partition) as feed:
-                    await self._work_off(tenure, Ahead(feed, self._parts.bounds, self._parts.precedence))
+                    await self._work_off(
+                        tenure, Ahead(feed, self._parts.bounds, self._parts.precedence, self._parts.room)
+                    )
                 return
             except Fenced:
                 raise
@@ -140,7 +144,7 @@ class PartitionRun:
         self._tenure = tenure
         self._stream = events_stream(lease.partition)
         self._intake = Intake(self._stream, lease.partition, parts.shelf, parts.outside)
-        self._actors: dict[str, MerchantActor] = {}
+        self._actors: dict[str, MerchantActor] = {}  # those used last at the end
         self._begun = 0
         self._error: Exception | None = None
         self._scope = anyio.CancelScope()
@@ -166,8 +170,7 @@ class PartitionRun:
                 self._intake.let_go(claim)
             if message is not None:
                 self._intake.forget(message)
-                if message.payment_id is not None:
-                    self._actors[message.merchant_id].settle(message.payment_id)
+                self._actors[message.merchant_id].settle(message.payment_id)
         self._ahead.settle([one.entry_id for one in decided])
         self._ahead.move()
 
@@ -224,10 +227,17 @@ class PartitionRun:
         if not (turn.whole or turn.ids):
             await moved.wait()
             return
-        fetched = await self._ahead.feed.fetch(turn.ids) if turn.ids else []
-        await self._take_in([*turn.whole, *fetched], group)
+        if backlog is self._ahead.pos:  # somebody waits for it
+            await self._begin(turn, group)
+        else:
+            async with self._tenure.committer.preparing(len(turn.whole) + len(turn.ids)):
+                await self._begin(turn, group)
         self._tenure.backoff.reset()
         self._ahead.move()  # the reader may wait for room
+
+    async def _begin(self, turn: Turn, group: TaskGroup) -> None:
+        fetched = await self._ahead.feed.fetch(turn.ids) if turn.ids else []
+        await self._take_in([*turn.whole, *fetched], group)
 
     async def _settle_all(self) -> None:
         while self._begun > 0:
@@ -272,10 +282,10 @@ class PartitionRun:
         missing: list[str] = []
         strangers: set[str] = set()
         for delivery in deliveries:
-            message = delivery.message
+            message, payment_id = delivery.message, delivery.message.payment_id
             actor = self._actor(message.merchant_id, group)
-            if message.payment_id is not None and actor.expect(message, message.payment_id):
-                missing.append(message.payment_id)
+            if actor.expect(message, payment_id) and payment_id is not None:
+                missing.append(payment_id)
             if actor.needs_books:
                 strangers.add(message.merchant_id)
         payments = await self._parts.shelf.payments(missing) if missing else {}
@@ -286,11 +296,23 @@ class PartitionRun:
             await self._actors[delivery.message.merchant_id].put(delivery)
 
     def _actor(self, merchant_id: str, group: TaskGroup) -> MerchantActor:
-        actor = self._actors.get(merchant_id)
+        actor = self._actors.pop(merchant_id, None)
         if actor is None:
+            self._forget_idle()
             actor = MerchantActor(self.lease, self, self._parts.around, group, mailbox_size=self._parts.bounds.mailbox)
-            self._actors[merchant_id] = actor
+        self._actors[merchant_id] = actor
         return actor
+
+    def _forget_idle(self) -> None:
+        """Make room for another actor: those that were used longest ago go, if they have nothing to do.
+
+        A merchant is known by what stands in the database; an actor in memory only saves the look.
+        """
+        while len(self._actors) >= self._parts.bounds.actors:
+            eldest = next(iter(self._actors))
+            if not self._actors[eldest].is_idle:
+                return
+            del self._actors[eldest]
 
     # -- what no actor decides upon -------------------------------------------------------------------------------
 

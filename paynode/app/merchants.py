@@ -15,6 +15,7 @@ from paynode.actors.committer import Committer
 from paynode.actors.merchant import Around
 from paynode.actors.ownership import Ownership, Pace
 from paynode.actors.partition import PartitionConsumer, Surrounds
+from paynode.actors.room import Room
 from paynode.actors.shared_shelf import SharedShelf
 from paynode.app.parts import backoff_of, new_id, now_ms, policy_of
 from paynode.app.psps import adapters_of
@@ -81,6 +82,7 @@ async def start_merchants(
         around=around,
         observer=observer,
         bounds=_bounds(settings),
+        room=Room(entries=settings.streams.read_ahead, whole=settings.streams.whole_ahead),
         precedence=precedence,
     )
     committers = _committers(settings, worker_id, ways, parts, observer, stack)
@@ -157,8 +159,8 @@ def _bounds(settings: Settings) -> Bounds:
     return Bounds(
         turn=streams.read_count,
         share=streams.merchant_share,
-        ahead=streams.read_ahead,
         mailbox=streams.mailbox_size,
+        actors=streams.actors_max,
         attempts=settings.worker.attempts_max,
     )
 

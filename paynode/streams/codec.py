@@ -127,7 +127,7 @@ def _event(
         traceparent=matching_or_none(attributes, "traceparent", _TRACEPARENT) if has_more else None,
         correlation_id=matching_or_none(attributes, "correlationid", _TOKEN) if has_more else None,
         causation_id=matching_or_none(attributes, "causationid", _TOKEN) if has_more else None,
-        content=claim.raw.decode(),
+        content=claim.text,
         content_sha256=sha256(claim.raw).digest(),
     )
 

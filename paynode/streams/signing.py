@@ -26,8 +26,9 @@ _SIGNATURE: Final = re.compile(rf"({_NAME})\.([A-Za-z0-9+/]{{43}}=)", re.ASCII)
 
 @record
 class Claim:
-    """What an entry says it is: the event's bytes, and whose signature of them it shows. Nothing is proved yet."""
+    """What an entry says it is: the event, as text and bytes, and whose signature it shows. Nothing is proved yet."""
 
+    text: str
     raw: bytes
     publisher: str
     signature: str
@@ -62,7 +63,7 @@ def claim(fields: Mapping[str, str]) -> Claim:
     match = _SIGNATURE.fullmatch(signature)
     if match is None:
         raise Poison("signature_invalid", "not <publisher>.<base64 of 32 bytes>")
-    return Claim(raw=raw, publisher=match[1], signature=match[2])
+    return Claim(text=event, raw=raw, publisher=match[1], signature=match[2])
 
 
 def authenticate(claim: Claim, key: PublisherKey | None) -> PublisherKey:

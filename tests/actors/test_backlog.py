@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paynode.actors.backlog import Backlog, Turn
+from paynode.actors.room import Room
 from paynode.domain.road import Entry
 from tests.support.properties import law
 
@@ -19,6 +20,11 @@ def entry(number: int, merchant: str) -> Entry:
     return Entry(id=f"{number}-0", fields={"ref": "", "merchant": merchant})
 
 
+def room() -> Room:
+    """For so many whole entries of one merchant as it has turns."""
+    return Room(entries=1_000_000, whole=8 * SHARE)
+
+
 def ids(turn: Turn) -> list[str]:
     return [*(one.id for one in turn.whole), *turn.ids]
 
@@ -26,7 +32,7 @@ def ids(turn: Turn) -> list[str]:
 @law(300)
 @given(st.lists(st.sampled_from("aaab"), max_size=60), st.integers(1, 8))
 def test_nothing_is_lost_or_doubled_and_each_merchants_order_is_kept(merchants: Sequence[str], count: int) -> None:
-    backlog = Backlog(share=SHARE)
+    backlog = Backlog(room(), share=SHARE)
     backlog.add(entry(number, merchant) for number, merchant in enumerate(merchants))
     taken: list[str] = []
     while turn := ids(backlog.take(count)):
@@ -42,7 +48,7 @@ def test_nothing_is_lost_or_doubled_and_each_merchants_order_is_kept(merchants: 
 
 
 def test_a_merchant_with_many_waiting_has_its_share_and_its_neighbour_the_next_turn() -> None:
-    backlog = Backlog(share=SHARE)
+    backlog = Backlog(room(), share=SHARE)
     backlog.add(entry(number, "hot") for number in range(1000))
     first = ids(backlog.take(100))
     assert len(first) == SHARE
@@ -54,7 +60,7 @@ def test_a_merchant_with_many_waiting_has_its_share_and_its_neighbour_the_next_t
 
 
 def test_only_the_next_few_are_kept_whole() -> None:
-    backlog = Backlog(share=SHARE)
+    backlog = Backlog(room(), share=SHARE)
     backlog.add(entry(number, "hot") for number in range(10))
     turn = backlog.take(SHARE)
     assert ([one.id for one in turn.whole], turn.ids) == (["0-0", "1-0", "2-0"], [])
@@ -64,20 +70,20 @@ def test_only_the_next_few_are_kept_whole() -> None:
 
 
 def test_those_who_were_served_go_to_the_end() -> None:
-    backlog = Backlog(share=2)
+    backlog = Backlog(room(), share=2)
     backlog.add(entry(number, merchant) for number, merchant in enumerate("aabbcc"))
     assert ids(backlog.take(3)) == ["0-0", "1-0", "2-0"]
     assert ids(backlog.take(3)) == ["4-0", "5-0", "3-0"]
 
 
 def test_entries_that_do_not_say_whose_they_are_are_not_held_to_a_share() -> None:
-    backlog = Backlog(share=SHARE)
+    backlog = Backlog(room(), share=SHARE)
     backlog.add(Entry(id=f"{number}-0", fields={"ref": ""}) for number in range(10))
     assert len(ids(backlog.take(100))) == 10
 
 
 def test_who_has_long_been_alone_has_more_until_somebody_comes() -> None:
-    backlog = Backlog(share=SHARE)
+    backlog = Backlog(room(), share=SHARE)
     backlog.add(entry(number, "hot") for number in range(1000))
     for _ in range(100):
         turn = ids(backlog.take(1))
@@ -92,7 +98,7 @@ def test_who_has_long_been_alone_has_more_until_somebody_comes() -> None:
 
 
 def test_beside_tills_nobody_counts_as_alone() -> None:
-    backlog = Backlog(share=SHARE)
+    backlog = Backlog(room(), share=SHARE)
     backlog.add(entry(number, "hot") for number in range(1000))
     for _ in range(100):
         backlog.settle(ids(backlog.take(1)))
@@ -103,7 +109,7 @@ def test_beside_tills_nobody_counts_as_alone() -> None:
 
 
 def test_settling_what_was_never_taken_changes_nothing() -> None:
-    backlog = Backlog(share=SHARE)
+    backlog = Backlog(room(), share=SHARE)
     backlog.settle(["7-0"])
     backlog.add([entry(1, "a")])
     assert ids(backlog.take(1)) == ["1-0"]
@@ -114,7 +120,7 @@ def test_settling_what_was_never_taken_changes_nothing() -> None:
 def test_what_was_begun_and_put_back_is_taken_again_before_all_else_of_its_merchant(
     merchants: Sequence[str], count: int, settled: set[int]
 ) -> None:
-    backlog = Backlog(share=SHARE)
+    backlog = Backlog(room(), share=SHARE)
     backlog.add(entry(number, merchant) for number, merchant in enumerate(merchants))
     begun = ids(backlog.take(count))
     done = [one for place, one in enumerate(begun) if place in settled]

@@ -11,6 +11,7 @@ import anyio
 from paynode.actors.ahead import Bounds
 from paynode.actors.committer import Committer
 from paynode.actors.partition import PartitionConsumer, Surrounds
+from paynode.actors.room import Room
 from paynode.domain.batch import Batch, Lease
 from paynode.domain.errors import Conflict, Unavailable
 from paynode.domain.message import Message, Unreadable
@@ -25,7 +26,7 @@ from tests.support.schedules import explore
 
 ENTRIES = 30
 MERCHANTS = ("hot", "hot", "quiet")
-BOUNDS = Bounds(turn=10, share=4, ahead=1000, mailbox=100, attempts=3)
+BOUNDS = Bounds(turn=10, share=4, mailbox=100, actors=100, attempts=3)
 
 
 class Stream:
@@ -151,6 +152,7 @@ async def work_off(stream: Stream, books: ScriptedBooks) -> Observer:
         around=around,
         observer=observer,
         bounds=BOUNDS,
+        room=Room(entries=1000, whole=50),
         precedence=Precedence(patience_s=0.05),
     )
     consumer = PartitionConsumer(parts, [committer], new_backoff=lambda: Backoff(min_ms=10, max_ms=10))

@@ -83,6 +83,7 @@ def test_times_and_sizes_carry_their_unit_in_their_name() -> None:
         "fraud.allowances",
         "streams.merchant_share",
         "streams.read_ahead",
+        "streams.whole_ahead",
     }
     numbers = {
         name

@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from paynode.actors.ahead import Bounds
 from paynode.actors.committer import Committer
 from paynode.actors.partition import PartitionConsumer, Surrounds
+from paynode.actors.room import Room
 from paynode.app.parts import backoff_of, new_id, now_ms, policy_of
 from paynode.config import Settings
 from paynode.domain.batch import Batch, Lease
@@ -112,7 +113,8 @@ async def test_what_is_read_ahead_of_a_committer_that_stands_still_is_bounded(
             suspects=Nobody(),
             around=around,
             observer=observer,
-            bounds=Bounds(turn=1000, share=100, ahead=AHEAD, mailbox=2000, attempts=3),
+            bounds=Bounds(turn=1000, share=100, mailbox=2000, actors=100, attempts=3),
+            room=Room(entries=AHEAD, whole=AHEAD),
             precedence=Precedence(patience_s=0.05),
         )
         consumer = PartitionConsumer(parts, [committer], new_backoff=lambda: backoff_of(settings))

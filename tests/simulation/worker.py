@@ -17,6 +17,7 @@ from paynode.actors.gateway import PspActor
 from paynode.actors.merchant import Around
 from paynode.actors.ownership import Ownership, Pace
 from paynode.actors.partition import PartitionConsumer, Surrounds
+from paynode.actors.room import Room
 from paynode.domain.attempts import Claim, GatewayCommand, Postponed
 from paynode.domain.batch import Lease
 from paynode.domain.booking import Surroundings as Rules
@@ -42,7 +43,7 @@ CALL_DEADLINE_S: Final = 1.0
 POLICY: Final = Policy(
     inquiry_ladder_ms=(500, 1_000, 2_000), not_sent_tries_max=50, not_sent_retry_ms=200, not_sent_retry_max_ms=1_000
 )
-BOUNDS: Final = Bounds(turn=6, share=3, ahead=12, mailbox=2, attempts=3)
+BOUNDS: Final = Bounds(turn=6, share=3, mailbox=2, actors=3, attempts=3)
 PACE: Final = Pace(keep_s=0.5, look_s=0.5, grace_s=0.2, give_back_s=1.0)
 BLOCK_MS: Final = 2_000
 
@@ -159,6 +160,7 @@ class Worker:
             around=rules_of(world.around),
             observer=Deaf(),
             bounds=BOUNDS,
+            room=Room(entries=12, whole=8),
             precedence=Precedence(patience_s=0.05),
         )
         consumer = PartitionConsumer(surrounds, [committer], new_backoff=backoff)
