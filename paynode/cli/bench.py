@@ -12,6 +12,7 @@ from paynode.bench import fair as street
 from paynode.bench import overload as flooding
 from paynode.bench import pos as till
 from paynode.bench.e2e import BenchFailed
+from paynode.cli import bench_contest
 from paynode.cli.answering import output_option, print_json, print_table
 from paynode.cli.answering import run as run_verb
 from paynode.config import Settings
@@ -70,6 +71,10 @@ def overload(times: float, seconds: float, merchants: int, clients: int, output:
     """Several times what the ingress can accept: what it still accepts, how fast, and whether callbacks get through."""
     plan = flooding.Plan(times=times, seconds=seconds, merchants=merchants, clients=clients)
     _report(lambda settings: flooding.run(settings, plan), output)
+
+
+for _one in bench_contest.ALL:
+    bench.add_command(_one)
 
 
 def _report(work: Callable[[Settings], Coroutine[Any, Any, dict[str, object]]], output: str) -> None:

@@ -42,3 +42,15 @@ WHERE merchant_id = $1
 SELECT count(*)
 FROM payments
 WHERE merchant_id = ANY($1::uuid[]) AND status = 'processing'
+
+-- name: count_applied
+-- The same of many.
+SELECT coalesce(sum(seq), 0)::bigint
+FROM ledger_heads
+WHERE merchant_id = ANY($1::uuid[])
+
+-- name: count_unowned
+-- Whether workers are up: a new one takes all that nobody has.
+SELECT count(*)
+FROM partitions
+WHERE owner IS NULL
