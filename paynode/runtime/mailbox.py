@@ -6,7 +6,6 @@ queue for each of them would cost thirty times as much and slow every garbage co
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -28,7 +27,7 @@ class Actor(Generic[Mail]):
         self._handle = handle
         self._group = group
         self._capacity = capacity
-        self._mail: deque[Mail] = deque()
+        self._mail: list[Mail] = []  # all of it is taken at once; an empty deque would be 760 bytes, this is 56
         self._room: anyio.Event | None = None
         self._is_running = False
 
@@ -45,8 +44,7 @@ class Actor(Generic[Mail]):
 
     async def _work(self) -> None:
         while self._mail:
-            mail = tuple(self._mail)
-            self._mail.clear()
+            mail, self._mail = self._mail, []
             if self._room is not None:
                 self._room.set()
                 self._room = None
