@@ -36,7 +36,7 @@ class Rounds:
 
     def median(self, name: str) -> float:
         """The middle one."""
-        return statistics.median(self.rates[name])
+        return middle(self.rates[name])
 
     @property
     def baselines(self) -> dict[str, dict[str, float]]:
@@ -67,6 +67,11 @@ class Rounds:
             return []
         best = [max(rates) for rates in zip(*(self.rates[name] for name in names), strict=True)]
         return [own / other for own, other in zip(self.rates["paynode"], best, strict=True)]
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
 
 
 class Latencies:
