@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
+
+class BenchFailed(Exception):
+    """The run says nothing, or cannot be made: a payment that never ended, books that do not agree."""
+
 
 # Of paynode to what somebody would use instead, by the name of the ratio: the best of these baselines.
 _RATIOS: Final[Mapping[str, Sequence[str]]] = {
@@ -78,6 +81,10 @@ class Latencies:
     """Latencies in seconds, of which percentiles are asked; none is left out, however long."""
 
     def __init__(self) -> None:
+        try:
+            from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
+        except ModuleNotFoundError as missing:
+            raise BenchFailed("this needs hdrhistogram: install paynode[bench]") from missing
         self._histogram = HdrHistogram(1, _LATENCY_MAX_US, _DIGITS)
 
     def add(self, seconds: Iterable[float]) -> None:

@@ -24,8 +24,7 @@ import orjson
 import uuid_utils
 
 from paynode.bench.contest import Progress
-from paynode.bench.e2e import BenchFailed
-from paynode.bench.figures import Latencies, machine, middle
+from paynode.bench.figures import BenchFailed, Latencies, machine, middle
 from paynode.bench.rivals import http as rivals
 from paynode.bench.rivals.shop import open_shop
 from paynode.bench.wires import Wires

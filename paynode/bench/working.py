@@ -17,7 +17,7 @@ from typing import Final
 import anyio
 import anyio.abc
 
-from paynode.bench.e2e import BenchFailed
+from paynode.bench.figures import BenchFailed
 from paynode.config import Settings
 from paynode.storage.postgres import Role, Session, session
 from paynode.storage.queries import load

@@ -9,8 +9,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from paynode.app import stages
 from paynode.bench import contest, ingress, live
-from paynode.bench.e2e import BenchFailed
+from paynode.bench.backlogs import found_hot
+from paynode.bench.figures import BenchFailed
 from paynode.cli.answering import load_settings, output_option, print_json, print_table
 from paynode.cli.bench_servers import Report, measure
 from paynode.config import Settings
@@ -99,7 +101,22 @@ def ingress_(
     run(lambda settings, progress: ingress.run(settings, plan, progress), output, is_given=given)
 
 
-ALL: Final = (hot, zipf, duplicates, backlog, live_, ingress_)
+@click.command(name="stages")
+@click.option("--batches", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--size", type=click.IntRange(1, 1000), default=500, show_default=True, help="Events of a batch.")
+@_given
+@output_option
+def stages_(batches: int, size: int, given: bool, output: str) -> None:
+    """What a hot merchant's event costs on its way, stage by stage, each for itself."""
+    plan = stages.Plan(batches=batches, size=size)
+
+    async def work(settings: Settings, _: contest.Progress) -> Report:
+        return await stages.run(settings, plan, await found_hot(settings, batches * size))
+
+    run(work, output, is_given=given)
+
+
+ALL: Final = (stages_, hot, zipf, duplicates, backlog, live_, ingress_)
 
 
 def run(work: _Work, output: str, *, is_given: bool) -> None:
@@ -141,7 +158,7 @@ class _Shown:
 
 
 def _print(report: Report) -> None:
-    baselines, ratios = report.pop("baselines"), report.pop("ratios")
+    baselines, ratios = report.pop("baselines", {}), report.pop("ratios", {})
     rows = [(name, _text(value)) for name, value in report.items()]
     print_table(str(report["scenario"]), ("figure", "value"), rows)
     if isinstance(baselines, dict) and baselines:
