@@ -1,0 +1,84 @@
+"""Where things stand on a plot, and how figures are written beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+# After a figure that says how many times.
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+# Steps of a tick within a power of ten.
+_STEPS: Final = (1, 2, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A logarithmic axis from `low` to `high`, both above zero."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, values: Iterable[float]) -> Log:
+        """The shortest axis that has all of these and begins and ends at a tick; from 1 to 10 when there are none."""
+        known = [value for value in values if value > 0]
+        if not known:
+            return cls(1.0, 10.0)
+        low, high = _tick_below(min(known)), -_tick_below(-max(known))
+        return cls(low, high if high > low else low * 10)
+
+    def at(self, value: float) -> float:
+        """0 at its beginning, 1 at its end; what is beyond them stands at them."""
+        inside = min(max(value, self.low), self.high)
+        return math.log(inside / self.low) / math.log(self.high / self.low)
+
+    @property
+    def ticks(self) -> Sequence[float]:
+        """1, 2 and 5 of each power of ten; of a long axis the powers alone."""
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        steps = _STEPS if last - first <= 3 else (1,)
+        found = (step * 10.0**power for power in range(first, last + 1) for step in steps)
+        return [tick for tick in found if self.low * 0.999 <= tick <= self.high * 1.001]
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """An axis from 0 to `high`."""
+
+    high: float
+
+    @classmethod
+    def around(cls, values: Iterable[float]) -> Linear:
+        """From 0 to a round number above all of these."""
+        return cls(-_tick_below(-max([value for value in values if value > 0], default=1.0)))
+
+    def at(self, value: float) -> float:
+        """0 at its beginning, 1 at its end; what is beyond them stands at them."""
+        return min(max(value / self.high, 0.0), 1.0)
+
+    @property
+    def ticks(self) -> Sequence[float]:
+        """Four or five, from 0 on."""
+        parts = 4 if self.high / 10 ** math.floor(math.log10(self.high)) < 4.5 else 5
+        return [self.high * part / parts for part in range(parts + 1)]
+
+
+def _tick_below(value: float) -> float:
+    """The last of 1, 2, 5, 10, … that is not above a value; of a negative one, minus the first that is not below."""
+    size = abs(value)
+    power = 10.0 ** math.floor(math.log10(size) + 1e-9)
+    steps = (*_STEPS, 10)
+    if value > 0:
+        return max(step for step in steps if step * power <= size * (1 + 1e-9)) * power
+    return -min(step for step in steps if step * power >= size * (1 - 1e-9)) * power
+
+
+def number(value: float) -> str:
+    """Three digits that count, and all of those before the point: 62,400, 38.2, 0.41."""
+    if value == 0:
+        return "0"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    rounded = round(value, digits)
+    return f"{rounded:,.{max(digits, 0)}f}".rstrip("0").rstrip(".") if digits > 0 else f"{rounded:,.0f}"
