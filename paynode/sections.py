@@ -50,6 +50,7 @@ class Redis(Section):
 class Http(Section):
     host: str
     port: Port
+    shares_port: bool
     public_url: str
     keep_alive_s: Seconds
     body_bytes_max: Count

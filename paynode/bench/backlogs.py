@@ -20,7 +20,7 @@ from paynode.domain.terms import Terms
 from paynode.storage import publishers
 from paynode.storage.merchants import create_many
 from paynode.storage.postgres import Role, session
-from paynode.streams.client import Redis
+from paynode.streams.client import Redis, commands_client
 from paynode.streams.codec import encode
 
 # Entries of one pipeline, and merchants of one statement.
@@ -55,6 +55,12 @@ async def found(settings: Settings, merchants: int) -> Town:
     return Town(merchants=ids, publisher=name, secret=publisher.secret, partitions=settings.streams.partitions)
 
 
+async def is_empty(settings: Settings) -> bool:
+    """Whether nothing at all is in this Redis."""
+    async with commands_client(settings) as redis:
+        return not await redis.dbsize()
+
+
 def credit(merchant_id: str, number: int) -> OutsideEvent:
     """One minor unit."""
     return OutsideEvent(
@@ -81,3 +87,11 @@ async def heap_up(redis: Redis, town: Town, events: int, *, repeated: float = 0.
                 for _ in range(2 if chance.random() < repeated else 1):
                     pipeline.xadd(stream, dict(fields.items()))
             await pipeline.execute()
+
+
+async def found_hot(settings: Settings, events: int) -> str:
+    """A new merchant (its UUID) with so many credits on its stream."""
+    town = await found(settings, 1)
+    async with commands_client(settings) as redis:
+        await heap_up(redis, town, events)
+    return town.merchants[0]

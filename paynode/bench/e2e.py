@@ -16,6 +16,7 @@ import anyio
 import orjson
 import uuid_utils
 
+from paynode.bench.figures import BenchFailed
 from paynode.config import Settings
 from paynode.domain.money import FeePlan
 from paynode.domain.terms import Terms
@@ -25,10 +26,6 @@ from paynode.storage.queries import load
 
 _SQL = load("bench")
 _PSP = "sim"
-
-
-class BenchFailed(Exception):
-    """The run says nothing: not every payment ended, or the books do not agree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

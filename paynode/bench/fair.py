@@ -11,27 +11,26 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import anyio
 import uuid_utils
 
-from paynode.bench.e2e import BenchFailed, percentiles
+from paynode.bench.backlogs import Town, heap_up
+from paynode.bench.e2e import percentiles
+from paynode.bench.figures import BenchFailed
 from paynode.client.credentials import text_of
 from paynode.client.publisher import Publisher
 from paynode.config import Settings, with_development
 from paynode.domain.ids import MERCHANT, public
-from paynode.domain.money import FeePlan, Money
+from paynode.domain.money import FeePlan
 from paynode.domain.partition import partition_of
-from paynode.domain.publishing import OutsideEvent, OutsideType, WalletMovement
-from paynode.domain.road import events_stream
+from paynode.domain.publishing import OutsideType
 from paynode.domain.terms import Terms
 from paynode.storage import publishers
 from paynode.storage.merchants import create_many
 from paynode.storage.postgres import Role, Session, session
 from paynode.storage.queries import load
-from paynode.streams.client import Redis, commands_client
-from paynode.streams.codec import encode
+from paynode.streams.client import commands_client
 
 _SQL = load("bench")
 # Entries of one pipeline.
@@ -58,6 +57,11 @@ class Street:
     publisher: str
     secret: bytes
 
+    def town(self, settings: Settings) -> Town:
+        """The hot one alone."""
+        partitions = settings.streams.partitions
+        return Town(merchants=[self.hot], publisher=self.publisher, secret=self.secret, partitions=partitions)
+
 
 async def run(settings: Settings, plan: Plan) -> dict[str, object]:
     """Measure the neighbours alone, then beside the backlog, and report in the form that every scenario has.
@@ -69,7 +73,7 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
         street = await _move_in(settings, database, plan)
         quiet = await _measure(settings, street, plan)
         async with commands_client(settings) as redis:
-            await heap_up(settings, redis, street, plan.backlog)
+            await heap_up(redis, street.town(settings), plan.backlog)
         begun, before = time.perf_counter(), await count_applied(database, street.hot)
         beside = await _measure(settings, street, plan)
         seconds, applied = time.perf_counter() - begun, await count_applied(database, street.hot) - before
@@ -128,27 +132,6 @@ async def _measure(settings: Settings, street: Street, plan: Plan) -> list[float
                 await anyio.sleep(max(0.0, begun + number / plan.rate - time.perf_counter()))
                 group.start_soon(one, number)
     return waited
-
-
-async def heap_up(settings: Settings, redis: Redis, street: Street, count: int) -> None:
-    stream = events_stream(partition_of(public(MERCHANT, street.hot), settings.streams.partitions))
-    for first in range(0, count, _PAGE):
-        async with redis.pipeline(transaction=False) as pipeline:
-            for number in range(first, min(first + _PAGE, count)):
-                fields = encode(credit(street.hot, number), street.publisher, street.secret)
-                pipeline.xadd(stream, dict(fields.items()))
-            await pipeline.execute()
-
-
-def credit(merchant_id: str, number: int) -> OutsideEvent:
-    return OutsideEvent(
-        id=str(uuid_utils.uuid7()),
-        source="bench",
-        type=OutsideType.WALLET_CREDIT,
-        at=datetime.now(UTC),
-        merchant_id=merchant_id,
-        data=WalletMovement(money=Money(amount=1, currency="EUR"), reason="backlog", reference=str(number)),
-    )
 
 
 async def count_applied(database: Session, merchant_id: str) -> int:

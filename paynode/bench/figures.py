@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
+
+class BenchFailed(Exception):
+    """The run says nothing, or cannot be made: a payment that never ended, books that do not agree."""
+
 
 # Of paynode to what somebody would use instead, by the name of the ratio: the best of these baselines.
 _RATIOS: Final[Mapping[str, Sequence[str]]] = {
@@ -36,7 +39,7 @@ class Rounds:
 
     def median(self, name: str) -> float:
         """The middle one."""
-        return statistics.median(self.rates[name])
+        return middle(self.rates[name])
 
     @property
     def baselines(self) -> dict[str, dict[str, float]]:
@@ -69,10 +72,19 @@ class Rounds:
         return [own / other for own, other in zip(self.rates["paynode"], best, strict=True)]
 
 
+def middle(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
 class Latencies:
     """Latencies in seconds, of which percentiles are asked; none is left out, however long."""
 
     def __init__(self) -> None:
+        try:
+            from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
+        except ModuleNotFoundError as missing:
+            raise BenchFailed("this needs hdrhistogram: install paynode[bench]") from missing
         self._histogram = HdrHistogram(1, _LATENCY_MAX_US, _DIGITS)
 
     def add(self, seconds: Iterable[float]) -> None:

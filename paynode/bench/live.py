@@ -14,8 +14,7 @@ from typing import Final
 import anyio
 
 from paynode.bench.backlogs import Town, found
-from paynode.bench.e2e import BenchFailed
-from paynode.bench.figures import Latencies, machine
+from paynode.bench.figures import BenchFailed, Latencies, machine
 from paynode.bench.working import workers
 from paynode.config import Settings
 from paynode.storage.postgres import Role, Session, session

@@ -21,7 +21,8 @@ import anyio
 import orjson
 import uuid_utils
 
-from paynode.bench.e2e import BenchFailed, percentiles
+from paynode.bench.e2e import percentiles
+from paynode.bench.figures import BenchFailed
 from paynode.bench.wires import Wires
 from paynode.config import Settings
 from paynode.domain.money import FeePlan

@@ -18,8 +18,10 @@ import anyio
 import orjson
 import uuid_utils
 
-from paynode.bench.e2e import BenchFailed, percentiles
-from paynode.bench.fair import Street, count_applied, heap_up
+from paynode.bench.backlogs import heap_up
+from paynode.bench.e2e import percentiles
+from paynode.bench.fair import Street, count_applied
+from paynode.bench.figures import BenchFailed
 from paynode.config import Settings, with_development
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.money import FeePlan
@@ -73,7 +75,7 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
         await _check_out(settings, shops, plan.checkouts)
         if plan.evidence:
             async with commands_client(settings) as redis:
-                await heap_up(settings, redis, street, plan.evidence)
+                await heap_up(redis, street.town(settings), plan.evidence)
         begun = time.perf_counter()
         beside = await _measure(settings, _Till(key), plan)
         seconds = time.perf_counter() - begun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,7 +17,7 @@ from typing import Final
 import anyio
 import anyio.abc
 
-from paynode.bench.e2e import BenchFailed
+from paynode.bench.figures import BenchFailed
 from paynode.config import Settings
 from paynode.storage.postgres import Role, Session, session
 from paynode.storage.queries import load
@@ -120,6 +121,12 @@ async def measure_idle_mb(settings: Settings) -> float:
             while await database.fetchval(_SQL["count_unowned"]):  # noqa: ASYNC110 - another process does it
                 await anyio.sleep(_LOOK_S)
         return memory_mb(worker.pid, "VmRSS")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens at just now."""
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        return int(place.getsockname()[1])
 
 
 def memory_mb(pid: int, what: str) -> float:

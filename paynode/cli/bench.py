@@ -11,7 +11,7 @@ from paynode.bench import e2e as paying
 from paynode.bench import fair as street
 from paynode.bench import overload as flooding
 from paynode.bench import pos as till
-from paynode.bench.e2e import BenchFailed
+from paynode.bench.figures import BenchFailed
 from paynode.cli import bench_contest, bench_report
 from paynode.cli.answering import output_option, print_json, print_table
 from paynode.cli.answering import run as run_verb

@@ -9,8 +9,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from paynode.bench import contest, live
-from paynode.bench.e2e import BenchFailed
+from paynode.app import stages
+from paynode.bench import contest, ingress, live
+from paynode.bench.backlogs import found_hot
+from paynode.bench.figures import BenchFailed
 from paynode.cli.answering import load_settings, output_option, print_json, print_table
 from paynode.cli.bench_servers import Report, measure
 from paynode.config import Settings
@@ -81,7 +83,40 @@ def live_(rate: float, seconds: float, given: bool, output: str) -> None:
     run(lambda settings, _: live.run(settings, plan), output, is_given=given)
 
 
-ALL: Final = (hot, zipf, duplicates, backlog, live_)
+@click.command(name="ingress")
+@_rounds
+@click.option("--seconds", type=click.FloatRange(0.5, 60), default=4, show_default=True, help="Of each measurement.")
+@click.option("--connections", type=click.IntRange(2, 500), default=64, show_default=True)
+@click.option(
+    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Of the ingress, on a port."
+)
+@click.option("--rate", "rates", type=float, multiple=True, default=(200, 500, 1000, 2000), show_default=True)
+@_given
+@output_option
+def ingress_(
+    rounds: int, seconds: float, connections: int, processes: int, rates: tuple[float, ...], given: bool, output: str
+) -> None:
+    """Checkouts a second and their latency, as fast as they are answered and at fixed rates; against less."""
+    plan = ingress.Plan(rounds=rounds, seconds=seconds, connections=connections, processes=processes, rates=rates)
+    run(lambda settings, progress: ingress.run(settings, plan, progress), output, is_given=given)
+
+
+@click.command(name="stages")
+@click.option("--batches", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--size", type=click.IntRange(1, 1000), default=500, show_default=True, help="Events of a batch.")
+@_given
+@output_option
+def stages_(batches: int, size: int, given: bool, output: str) -> None:
+    """What a hot merchant's event costs on its way, stage by stage, each for itself."""
+    plan = stages.Plan(batches=batches, size=size)
+
+    async def work(settings: Settings, _: contest.Progress) -> Report:
+        return await stages.run(settings, plan, await found_hot(settings, batches * size))
+
+    run(work, output, is_given=given)
+
+
+ALL: Final = (stages_, hot, zipf, duplicates, backlog, live_, ingress_)
 
 
 def run(work: _Work, output: str, *, is_given: bool) -> None:
@@ -123,12 +158,14 @@ class _Shown:
 
 
 def _print(report: Report) -> None:
-    baselines, ratios = report.pop("baselines"), report.pop("ratios")
+    baselines, ratios = report.pop("baselines", {}), report.pop("ratios", {})
     rows = [(name, _text(value)) for name, value in report.items()]
     print_table(str(report["scenario"]), ("figure", "value"), rows)
     if isinstance(baselines, dict) and baselines:
-        found = [(name, f"{one['events_per_s']:,.0f}") for name, one in baselines.items()]
-        print_table("on the same servers, in turns", ("instead", "events/s"), found)
+        found = [
+            (name, f"{one['events_per_s']:,.0f}", _text(one.get("latency_ms", ""))) for name, one in baselines.items()
+        ]
+        print_table("on the same servers, in turns", ("instead", "events/s", "ms"), found)
     if isinstance(ratios, dict) and ratios:
         print_table("paynode to", ("the best of", "ratio"), [(name, f"{one:g}") for name, one in ratios.items()])
 

@@ -12,12 +12,12 @@ from typing import Any
 import click
 import uvloop
 
+from paynode.bench.backlogs import is_empty
 from paynode.config import Settings
 from paynode.embedded.errors import ServersError
 from paynode.embedded.home import make_data_directory
 from paynode.embedded.servers import Servers
 from paynode.storage.migrating import migrate
-from paynode.streams.client import commands_client
 
 Report = dict[str, object]
 
@@ -34,10 +34,8 @@ def measure(settings: Settings, work: Callable[[Settings], Coroutine[Any, Any, R
 async def _migrated(
     settings: Settings, work: Callable[[Settings], Coroutine[Any, Any, Report]], *, is_given: bool
 ) -> Report:
-    if is_given:
-        async with commands_client(settings) as redis:
-            if await redis.dbsize():
-                raise click.ClickException("that Redis is not empty: a benchmark fills it")
+    if is_given and not await is_empty(settings):
+        raise click.ClickException("that Redis is not empty: a benchmark fills it")
     await migrate(settings)
     return await work(settings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from paynode.cli.answering import run
 from paynode.config import Settings
+from paynode.embedded.spawning import dying_with_parent
 from paynode.observability.logging import configure
 
 _ROLES = ("merchants", "gateway", "notifier")
@@ -33,11 +35,24 @@ def _roles(_: click.Context, __: click.Parameter, value: str) -> frozenset[str]:
 
 
 @click.command()
-def serve() -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="At one port; each has an admin port of its own, from admin.port upwards.",
+)
+def serve(processes: int) -> None:
     """Serve the HTTP ingress and its admin port."""
+    from paynode.app.fleet import serve_together
     from paynode.app.ingress import run_ingress
 
-    _run(run_ingress)
+    if processes == 1:
+        _run(run_ingress)
+    else:
+        # Whoever kills the parent without warning wants them to drain and end.
+        in_child = dying_with_parent(signal.SIGTERM)
+        _run(lambda settings: serve_together(settings, processes, in_child=in_child))
 
 
 @click.command()

@@ -8,7 +8,6 @@ object for every row would cost more than the row.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -29,7 +28,6 @@ _VALUE: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _SUFFIX: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
 
 
-@lru_cache(maxsize=4096)  # a merchant's is asked for with everything that is said of it
 def public(prefix: str, uuid: str) -> str:
     """The TypeID of a UUID given as text."""
     number = int(uuid.replace("-", ""), 16)

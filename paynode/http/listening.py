@@ -24,10 +24,11 @@ ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
 @asynccontextmanager
-async def listening(factory: ProtocolFactory, host: str, port: int) -> AsyncIterator[int]:
+async def listening(factory: ProtocolFactory, host: str, port: int, *, is_shared: bool = False) -> AsyncIterator[int]:
     """Listen until the end of the block, at every address of the host; the port of the first.
 
-    At the end only the door is shut: the connections are others' to end.
+    Where it `is_shared`, other processes may listen there too, and the kernel divides what comes. At the end only the
+    door is shut: the connections are others' to end.
 
     Raises: OSError.
     """
@@ -35,7 +36,7 @@ async def listening(factory: ProtocolFactory, host: str, port: int) -> AsyncIter
     found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with ExitStack() as stack:
         places = [
-            stack.enter_context(socket.create_server(address, family=family, backlog=_BACKLOG))
+            stack.enter_context(socket.create_server(address, family=family, backlog=_BACKLOG, reuse_port=is_shared))
             for family, *_, address in dict.fromkeys(found)
         ]
         for place in places:

@@ -91,7 +91,8 @@ async def _listening(settings: Settings, ingress: Ingress) -> AsyncIterator[tupl
     runner = web.AppRunner(ingress.app, handle_signals=False, shutdown_timeout=_DRAIN_S)
     async with _running(runner) as server:
         door = Door(server, settings.http, ingress.gate)
-        async with _bound(door, settings.http.host, settings.http.port) as url:
+        http = settings.http
+        async with _bound(door, http.host, http.port, is_shared=http.shares_port) as url:
             yield url, door
 
 
@@ -108,6 +109,6 @@ async def _running(runner: web.AppRunner) -> AsyncIterator[web.Server]:
 
 
 @asynccontextmanager
-async def _bound(factory: ProtocolFactory, host: str, port: int) -> AsyncIterator[str]:
-    async with listening(factory, host, port) as bound_port:
+async def _bound(factory: ProtocolFactory, host: str, port: int, *, is_shared: bool = False) -> AsyncIterator[str]:
+    async with listening(factory, host, port, is_shared=is_shared) as bound_port:
         yield f"http://{f'[{host}]' if ':' in host else host}:{bound_port}"

@@ -55,7 +55,7 @@ _MEANINGS: Final = {type_of(event_type, result): (event_type, result) for event_
 def encode(verdict: Verdict, *, outcome_id: str, now_ms: int) -> bytes:
     """The outcome as JSON; `outcome_id` is a fresh UUIDv7, `now_ms` the time of telling."""
     assert verdict.result in _TOLD, "a dead letter is a matter for operators"
-    merchant = public(MERCHANT, verdict.merchant_id)
+    merchant = _merchant(verdict.merchant_id)
     data = {
         "merchant_id": merchant,
         "event_id": verdict.event_id,
@@ -74,6 +74,11 @@ def encode(verdict: Verdict, *, outcome_id: str, now_ms: int) -> bytes:
             "data": data if verdict.code is None else data | {"code": verdict.code},
         }
     )
+
+
+@lru_cache(maxsize=10_000)
+def _merchant(merchant_id: str) -> str:
+    return public(MERCHANT, merchant_id)
 
 
 @lru_cache(maxsize=1)  # of the many that are told at once

@@ -13,6 +13,9 @@ from typing import Any, Final, Protocol
 
 from redis.exceptions import ResponseError
 
+from paynode.streams.partition_feed import ACKNOWLEDGE, FETCH
+from paynode.streams.publisher import PUBLISH
+
 _NO_KEY: Final = "The XGROUP subcommand requires the key to exist."
 
 Id = tuple[int, int]
@@ -287,6 +290,21 @@ class Valkey:
         low, high = _low(min), _high(max)
         found: list[Raw] = [(shown(entry), fields) for entry, fields in stream.entries.items() if low <= entry <= high]
         return found if count is None else found[:count]
+
+    def eval(self, script: str, keys: int, name: str, *arguments: str) -> Any:
+        """One of paynode's scripts."""
+        assert keys == 1
+        scripts: Mapping[str, Callable[..., Any]] = {
+            FETCH: self.fetch,
+            ACKNOWLEDGE: self.acknowledge,
+            PUBLISH: self.put_all,
+        }
+        return scripts[script](name, *arguments)
+
+    def put_all(self, name: str, *pairs: str) -> None:
+        """What the publisher's script does."""
+        for ref, merchant in zip(pairs[::2], pairs[1::2], strict=True):
+            self.xadd(name, {"ref": ref, "merchant": merchant} if merchant else {"ref": ref})
 
     def fetch(self, name: str, *ids: str) -> list[list[bytes] | None]:
         """What the script of the partitions' feed answers."""

@@ -9,7 +9,6 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from paynode.streams.partition_feed import ACKNOWLEDGE, FETCH
 from tests.simulation.processes import Lost, Process, Server, Surroundings
 from tests.simulation.valkey import Valkey, Waiting, wake
 
@@ -108,11 +107,7 @@ class ValkeyClient:
         return await self.call(lambda: self._server.xrange(name, min, max, count))
 
     async def eval(self, script: str, keys: int, name: str, *ids: str) -> Any:
-        assert keys == 1
-        if script == FETCH:
-            return await self.call(lambda: self._server.fetch(name, *ids))
-        assert script == ACKNOWLEDGE
-        return await self.call(lambda: self._server.acknowledge(name, *ids))
+        return await self.call(lambda: self._server.eval(script, keys, name, *ids))
 
     async def xautoclaim(
         self, name: str, group: str, consumer: str, min_idle_time: int, start_id: str = "0-0", count: int = 100

@@ -18,24 +18,20 @@ from typing import Final
 from paynode.actors.intake import Intake
 from paynode.actors.merchant import Delivery
 from paynode.app.parts import new_id, now_ms, policy_of
-from paynode.bench.fair import Street, heap_up
-from paynode.config import Settings, with_development
+from paynode.config import Settings
 from paynode.domain.batch import Batch, Booked, Lease, merge
 from paynode.domain.booking import MerchantBooks, Surroundings
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.ledger import Entry, canonical, seal
 from paynode.domain.message import Message
-from paynode.domain.money import FeePlan
 from paynode.domain.moving import move
 from paynode.domain.partition import partition_of
-from paynode.domain.publishing import OutsideEvent, OutsideType, WalletMovement
+from paynode.domain.publishing import OutsideEvent, WalletMovement
 from paynode.domain.road import events_stream
-from paynode.domain.terms import Terms
-from paynode.storage import batch_rows, publishers
+from paynode.storage import batch_rows
 from paynode.storage.books import PgBooks
 from paynode.storage.leases import PgLeases
-from paynode.storage.merchants import create_many
-from paynode.storage.postgres import BY_KEY, Role, pool, session
+from paynode.storage.postgres import BY_KEY, Role, pool
 from paynode.storage.presence import PgPresence
 from paynode.storage.publishers import PgPublishers
 from paynode.storage.shelf import PgShelf
@@ -86,16 +82,14 @@ class Bench:
     around: Surroundings
 
 
-async def run(settings: Settings, plan: Plan) -> dict[str, object]:
-    """Publish and process so many batches of one merchant's credits; microseconds of each stage for one event."""
-    settings = with_development(settings)
+async def run(settings: Settings, plan: Plan, merchant_id: str) -> dict[str, object]:
+    """Process so many batches of the merchant's credits, which wait on its stream; microseconds of each stage."""
     settings = settings.model_copy(update={"streams": settings.streams.model_copy(update={"read_count": plan.size})})
     watch = Watch()
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(commands_client(settings))
-        street = await _move_in(settings, plan, redis)
-        bench = await _set_up(settings, street, redis, stack)
-        books = (await bench.shelf.books([street.hot]))[street.hot]
+        bench = await _set_up(settings, merchant_id, redis, stack)
+        books = (await bench.shelf.books([merchant_id]))[merchant_id]
         for _ in range(plan.batches):
             books = await _work_off(bench, books, watch)
     quickest = {name: round(min(times) * 1e6 / plan.size, 2) for name, times in watch.wall.items()}
@@ -111,20 +105,10 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
     }
 
 
-async def _move_in(settings: Settings, plan: Plan, redis: Redis) -> Street:
-    name = f"bench-{new_id()}"
-    async with session(settings, Role.OWNER, application_name=_WORKER) as owner:
-        [made] = await create_many(owner, [name], terms=Terms(fees=FeePlan(fixed=0, basis_points=0)), psps=["sim"])
-        publisher = await publishers.create(owner, name, types=[OutsideType.WALLET_CREDIT], actor="bench")
-    street = Street(made.id, (), name, publisher.secret)
-    await heap_up(settings, redis, street, plan.batches * plan.size)
-    return street
-
-
-async def _set_up(settings: Settings, street: Street, redis: Redis, stack: AsyncExitStack) -> Bench:
+async def _set_up(settings: Settings, merchant_id: str, redis: Redis, stack: AsyncExitStack) -> Bench:
     partitions = settings.streams.partitions
     database = await stack.enter_async_context(pool(settings, Role.COMMITTER, application_name=_WORKER, planner=BY_KEY))
-    lease = await _take(settings, partition_of(public(MERCHANT, street.hot), partitions), stack)
+    lease = await _take(settings, partition_of(public(MERCHANT, merchant_id), partitions), stack)
     keys, shelf, books = PgPublishers(database), PgShelf(database), PgBooks(settings, name=_WORKER)
     stack.push_async_callback(books.aclose)
     outside = OutsideReader(keys, partitions=partitions, now_ms=now_ms)
