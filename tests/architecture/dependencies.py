@@ -13,7 +13,12 @@ from typing import Final
 from tests.architecture.sources import House
 
 # Libraries that speak in the interface of another, which chooses their version: declaring them would tie it twice.
-_SPOKEN_BY: Final[Mapping[str, str]] = {"pydantic-core": "pydantic", "multidict": "aiohttp", "yarl": "aiohttp"}
+_SPOKEN_BY: Final[Mapping[str, str]] = {
+    "pydantic-core": "pydantic",
+    "multidict": "aiohttp",
+    "yarl": "aiohttp",
+    "markupsafe": "jinja2",
+}
 
 # What others find and use when it is there: hiredis reads the answers for redis, five times as fast.
 _USED_BY: Final[Mapping[str, str]] = {"hiredis": "redis"}
