@@ -26,7 +26,6 @@ from paynode.runtime.backoff import Backoff
 from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
 
-
 # Messages of one turn while somebody at a till is served: it keeps the event loop for a millisecond or a few.
 _BESIDE_TILLS: Final = 100
 
