@@ -11,6 +11,10 @@ from typing import Final
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 # Steps of a tick within a power of ten.
 _STEPS: Final = (1, 2, 5)
+# Where an axis from zero may end, in its power of ten, and in how many parts it is divided.
+_ENDS: Final = {1: 5, 1.5: 3, 2: 4, 3: 3, 4: 4, 5: 5, 6: 3, 8: 4, 10: 5}
+# As far as two figures may be apart and be the same tick.
+_EXACT: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Log:
         known = [value for value in values if value > 0]
         if not known:
             return cls(1.0, 10.0)
-        low, high = _tick_below(min(known)), -_tick_below(-max(known))
+        low, high = _floor(min(known)), _ceiling(max(known))
         return cls(low, high if high > low else low * 10)
 
     def at(self, value: float) -> float:
@@ -45,14 +49,18 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """An axis from 0 to `high`."""
+    """An axis from 0 to `high`, in so many parts."""
 
     high: float
+    parts: int
 
     @classmethod
     def around(cls, values: Iterable[float]) -> Linear:
-        """From 0 to a round number above all of these."""
-        return cls(-_tick_below(-max([value for value in values if value > 0], default=1.0)))
+        """From 0 to a round number that is not below any of these; to 1 when there are none."""
+        most = max([value for value in values if value > 0], default=1.0)
+        power = _power(most)
+        high = min(high for high in _ENDS if high * power >= most * (1 - _EXACT))
+        return cls(high * power, _ENDS[high])
 
     def at(self, value: float) -> float:
         """0 at its beginning, 1 at its end; what is beyond them stands at them."""
@@ -60,19 +68,22 @@ class Linear:
 
     @property
     def ticks(self) -> Sequence[float]:
-        """Four or five, from 0 on."""
-        parts = 4 if self.high / 10 ** math.floor(math.log10(self.high)) < 4.5 else 5
-        return [self.high * part / parts for part in range(parts + 1)]
+        """From 0 on."""
+        return [self.high * part / self.parts for part in range(self.parts + 1)]
 
 
-def _tick_below(value: float) -> float:
-    """The last of 1, 2, 5, 10, … that is not above a value; of a negative one, minus the first that is not below."""
-    size = abs(value)
-    power = 10.0 ** math.floor(math.log10(size) + 1e-9)
-    steps = (*_STEPS, 10)
-    if value > 0:
-        return max(step for step in steps if step * power <= size * (1 + 1e-9)) * power
-    return -min(step for step in steps if step * power >= size * (1 - 1e-9)) * power
+def _floor(value: float) -> float:
+    """The last of 1, 2, 5, 10, … that is not above."""
+    return max(step for step in _STEPS if step * _power(value) <= value * (1 + _EXACT)) * _power(value)
+
+
+def _ceiling(value: float) -> float:
+    """The first of 1, 2, 5, 10, … that is not below."""
+    return min(step for step in (*_STEPS, 10) if step * _power(value) >= value * (1 - _EXACT)) * _power(value)
+
+
+def _power(value: float) -> float:
+    return 10.0 ** math.floor(math.log10(value) + _EXACT)
 
 
 def number(value: float) -> str:

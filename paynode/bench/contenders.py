@@ -27,12 +27,12 @@ class Contender:
 _COUNTED: Final = re.compile(r"(?P<name>.+)_(?P<count>\d+)")
 # By the name in the report, without the number of connections.
 _KNOWN: Final = {
-    "row_lock": ("row lock: BEGIN, INSERT, UPDATE, COMMIT", "connection", Kind.RIVAL),
-    "one_statement": ("one statement for each event", "connection", Kind.RIVAL),
-    "function": ("one SQL function call for each event", "connection", Kind.RIVAL),
-    "per_message": ("stream worker, a transaction for each message", "task", Kind.RIVAL),
+    "row_lock": ("row lock", "connection", Kind.RIVAL),
+    "one_statement": ("one statement each", "connection", Kind.RIVAL),
+    "function": ("one SQL function each", "connection", Kind.RIVAL),
+    "per_message": ("worker, a transaction each", "task", Kind.RIVAL),
     "batch_loop": ("the forty-line batch loop", "", Kind.RIVAL),
-    "transaction_per_request": ("a transaction for each request", "connection", Kind.RIVAL),
+    "transaction_per_request": ("a transaction each", "connection", Kind.RIVAL),
     "copy": ("COPY of the same rows", "", Kind.CEILING),
     "commits": ("bare commits", "connection", Kind.CEILING),
     "xadd": ("XADD alone, pipelined", "", Kind.CEILING),

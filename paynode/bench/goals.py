@@ -70,22 +70,22 @@ def _at_most(scenario: str, figure: str, goal: float, moonshot: float, unit: str
 
 
 GOALS: Final = (
-    _at_least("hot", "row_lock_best", 12, 25, "One hot merchant, against the best row-lock loop"),
-    _at_least("hot", "one_statement_best", 10, 20, "against the best single statement or function"),
-    _at_least("hot", "per_message_worker", 20, 35, "against a worker with a transaction for each message"),
-    _at_least("hot", "batch_loop", 0.8, 1.3, "against the forty-line batch loop"),
-    _at_least("hot", "copy_ceiling", 0.2, 0.4, "against the bare COPY of the same rows"),
-    _at_least("zipf", "hot", 0.9, 1.2, "10,000 merchants by Zipf's law, against one"),
-    _at_least("duplicates", "none", 0.7, 0.9, "A tenth of the events said twice, against none"),
-    _at_least("ingress", "transaction_per_request", 2.5, 4, "Checkouts a second, against a transaction for each"),
-    _at_most("ingress", "ratios.transaction_per_request_p99", 0.5, 0.2, "", "their p99, as a part of its p99"),
-    _at_least("ingress", "noop", 0.3, 0.5, "against a server that does nothing"),
-    _at_most("live", "latency_ms.p99", 50, 15, "ms", "10,000 events a second of one merchant: p99 to the commit"),
-    _at_most("pos", "latency_ms.p99", 50, 20, "ms", "A till beside a backlog: p99, the PSP's own time included"),
-    _at_most("fair", "ratios.p99_vs_quiet", 2, 1.2, "", "Neighbours of a backlog of 200,000: their p99 as a multiple"),
-    _at_least("backlog", "hot", 0.8, 1.0, "A backlog of a million drained, against a short one"),
-    _at_most("backlog", "grown_mb.paynode", 100, 50, "MB", "what the worker's memory grows by meanwhile"),
-    _at_most("memory", "bytes_per_idle_merchant", 400, 200, "B", "Memory for each known idle merchant"),
+    _at_least("hot", "row_lock_best", 12, 25, "Hot merchant: times the best row-lock loop"),
+    _at_least("hot", "one_statement_best", 10, 20, "Hot merchant: times the best single statement"),
+    _at_least("hot", "per_message_worker", 20, 35, "Hot merchant: times a worker with a transaction for each message"),
+    _at_least("hot", "batch_loop", 0.8, 1.3, "Hot merchant: times the forty-line batch loop"),
+    _at_least("hot", "copy_ceiling", 0.2, 0.4, "Hot merchant: part of the bare COPY of its rows"),
+    _at_least("zipf", "hot", 0.9, 1.2, "10,000 merchants: times one hot merchant"),
+    _at_least("duplicates", "none", 0.7, 0.9, "A tenth said twice: times nothing twice"),
+    _at_least("ingress", "transaction_per_request", 2.5, 4, "Checkouts: times a transaction for each"),
+    _at_most("ingress", "ratios.transaction_per_request_p99", 0.5, 0.2, "", "Checkouts: p99, as a part of that one's"),
+    _at_least("ingress", "noop", 0.3, 0.5, "Checkouts: part of a server that does nothing"),
+    _at_most("live", "latency_ms.p99", 50, 15, "ms", "Live, 10,000 a second: p99 to the commit"),
+    _at_most("pos", "latency_ms.p99", 50, 20, "ms", "Till beside a backlog: p99, with the PSP's time"),
+    _at_most("fair", "ratios.p99_vs_quiet", 2, 1.2, "", "Neighbours of a backlog: p99, times without it"),
+    _at_least("backlog", "hot", 0.8, 1.0, "Backlog of a million: times a short one"),
+    _at_most("backlog", "grown_mb.paynode", 100, 50, "MB", "Backlog of a million: memory grows by"),
+    _at_most("memory", "bytes_per_idle_merchant", 400, 200, "B", "Each known idle merchant: memory"),
 )
 
 

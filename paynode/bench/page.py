@@ -128,18 +128,15 @@ def _what(report: Report) -> str:
     return ", ".join(words)
 
 
-def _latencies(reports: Iterable[Report]) -> Ranges | None:
-    """Those that were measured at one rate only; of a rate, or of what was beside it, the words say so."""
+def _latencies(reports: Sequence[Report]) -> Ranges | None:
+    """Those of scenarios that have no curve; the words say at which rate, or beside what."""
+    drawn = {one.title for one in _by_rate(reports)}
     rows: dict[str, Percentiles] = {}
     for one in reports:
-        at = f" at {number(one.rate)} a second" if one.rate else ""
-        for words, found in (
-            ("", one.latency_ms),
-            (", with nothing beside", one.quiet_ms),
-            (", to the answer", one.answer_ms),
-        ):
-            if found is not None:
-                rows[f"{title_of(one)}{at}{words}"] = found
+        if title_of(one) not in drawn:
+            at = f", {number(one.rate)} a second" if one.rate else ""
+            own = {"": one.latency_ms, ", with nothing beside": one.quiet_ms, ", to the answer": one.answer_ms}
+            rows |= {f"{title_of(one)}{at}{words}": found for words, found in own.items() if found is not None}
     return ranges(rows) if rows else None
 
 

@@ -21,11 +21,11 @@ _WIDTH: Final = 720.0
 _HEIGHT: Final = 260.0
 _LEFT: Final = 64.0
 _TOP: Final = 12.0
-_RIGHT: Final = 74.0
+_RIGHT: Final = 100.0
 _BELOW: Final = 44.0
 # Words at the ends of curves stand at least so far apart.
 _APART: Final = 16.0
-_PERCENTILES: Final = ("p50", "p99", "p999")
+_PERCENTILES: Final = {"p50": "p50", "p99": "p99", "p999": "p99.9"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +185,9 @@ def bars(
             for words, value, kind, note in rows
         ),
         ticks=_ticks(axis),
-        limits=tuple(Tick(at=_percent(axis.at(value)), words=words) for words, value in limits.items()),
+        limits=tuple(
+            Tick(at=_percent(axis.at(value)), words=f"{words}: {_sized(value, unit)}") for words, value in limits.items()
+        ),
     )
 
 
@@ -214,7 +216,9 @@ def curves(points: Sequence[Point]) -> Curves:
     ends = _spread_out({name: line[-1][1] for name, line in drawn.items() if line})
     return Curves(
         curves=tuple(
-            Curve(name=name, points=drawn[name], words=f"{name} {_last(name, known)}", words_at=ends[name])
+            Curve(
+                name=name, points=drawn[name], words=f"{_PERCENTILES[name]} {_last(name, known)}", words_at=ends[name]
+            )
             for name in ends
         ),
         across=tuple(Tick(at=_x(across.at(tick)), words=number(tick)) for tick in across.ticks),

@@ -70,7 +70,6 @@ class Report(_Read):
     grown_mb: Mapping[str, float] = Field(default_factory=dict)
     footprints: Sequence[Footprint] = ()
     bytes_per_idle_merchant: float | None = None
-    bytes_per_waiting_event: float | None = None
 
     def figure(self, path: str) -> float | None:
         """What stands at `ratios.hot` or `latency_ms.p99`; None when it was not measured."""
