@@ -15,8 +15,7 @@ import anyio
 
 from paynode.bench.backlogs import Town, found
 from paynode.bench.contest import Progress
-from paynode.bench.figures import BenchFailed
-from paynode.bench.figures import machine
+from paynode.bench.figures import BenchFailed, machine
 from paynode.bench.working import count_applied, memory_mb, workers
 from paynode.config import Settings
 from paynode.storage.postgres import Role, Session, session
