@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -25,6 +25,9 @@ from paynode.domain.road import Entry, events_stream
 from paynode.runtime.backoff import Backoff
 from paynode.runtime.precedence import Precedence
 from paynode.runtime.stopping import Stop
+
+# Messages of one turn while somebody at a till is served: it keeps the event loop for a millisecond or a few.
+_BESIDE_TILLS: Final = 100
 
 
 class PartitionObserver(Protocol):
@@ -223,7 +226,8 @@ class PartitionRun:
 
     async def _take_turn(self, backlog: Backlog, group: TaskGroup) -> None:
         moved, is_beside_tills = self._ahead.moved, self._parts.precedence.is_expected
-        turn = backlog.take(self._parts.bounds.turn, is_beside_tills=is_beside_tills)
+        size = min(self._parts.bounds.turn, _BESIDE_TILLS) if is_beside_tills else self._parts.bounds.turn
+        turn = backlog.take(size, is_beside_tills=is_beside_tills)
         if not (turn.whole or turn.ids):
             await moved.wait()
             return

@@ -29,7 +29,7 @@ from paynode.storage.accepting import PgAccepting
 from paynode.storage.callbacks import PgCallbacks
 from paynode.storage.keys import PgKeys
 from paynode.storage.point_of_sale import PgPointOfSale
-from paynode.storage.postgres import BY_INDEX, Pool, Role, pool
+from paynode.storage.postgres import BY_INDEX, BY_KEY, Pool, Role, pool
 from paynode.storage.reading import PgReading
 from paynode.storage.requesting import PgRequesting
 from paynode.storage.waiting import waited_s
@@ -51,6 +51,7 @@ async def run_ingress(settings: Settings) -> None:
             Role.INGRESS,
             application_name="ingress-callbacks",
             size=settings.overload.callback_connections_max,
+            planner=BY_KEY,
         ) as calling_back,
         commands_client(settings) as commands,
         reader_client(settings) as listening,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
 from paynode.domain.errors import PaynodeError
-from paynode.domain.payment import PspOrder
+from paynode.domain.payment import Fact, PspOrder
 from paynode.domain.reading import PaymentView
 from paynode.domain.road import commands_stream, pos_lane
 
@@ -98,6 +98,15 @@ class Operated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """What a callback names: an operation of a PSP's, of one of the kinds that it can be about."""
+
+    operation_id: str
+    psp: str
+    kinds: Collection[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """A verified callback on its way into the inbox; `at` by the ingress's clock."""
 
@@ -108,3 +117,13 @@ class Received:
     raw: bytes
     claim: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """A callback that is evidence, and the stream that it goes by."""
+
+    received: Received
+    operated: Operated
+    fact: Fact
+    stream: str

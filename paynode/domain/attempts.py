@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from paynode.domain.deciding import CommandKind
 from paynode.domain.payment import Fact, PspOrder, Source
 from paynode.domain.psp import Answer, Outcome, PspRequest
+from paynode.domain.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class GatewayCommand:
     """An outbox row for the gateway; `ref` is its id, `tries` counts the earlier ones at this PSP that were provably
     not sent."""
@@ -20,7 +21,7 @@ class GatewayCommand:
     tries: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Claim:
     """Asks for the right to send an operation's bytes, once."""
 
@@ -29,7 +30,7 @@ class Claim:
     request: PspRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Attempt:
     """The attempt of an operation that may have been sent.
 
@@ -48,7 +49,7 @@ class Attempt:
     reference: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Turn:
     """Leave to call a PSP now, unless `refusal` says why not, or it is to be asked for again after `pause_s`
     seconds."""
@@ -73,7 +74,7 @@ class Suspect:
     first_failed_at_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Conclusion:
     """The end of a command. Without an answer the command only goes: there was nothing to do or to say.
 

@@ -43,7 +43,7 @@ class Booked:
     after: MerchantBooks | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PaymentChange:
     """The payment after the batch; `base_version` is what the database must still hold."""
 
@@ -51,7 +51,7 @@ class PaymentChange:
     base_version: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class HeadChange:
     """The merchant's ledger head after the batch; `base_seq` is what the database must still hold."""
 
@@ -60,7 +60,7 @@ class HeadChange:
     head: Head
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class WalletChange:
     """The wallet after the batch; `base_version` is what the database must still hold (0: no row)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from paynode.domain.deciding import Command, CommandKind, Policy, decide, event_of, giving_back
@@ -37,7 +37,12 @@ class MerchantBooks:
 
     def with_wallet(self, wallet: Wallet) -> MerchantBooks:
         """With this wallet in the place of the one in its currency."""
-        return replace(self, wallets={**self.wallets, wallet.currency: wallet})
+        return MerchantBooks(
+            merchant_id=self.merchant_id,
+            head=self.head,
+            wallets={**self.wallets, wallet.currency: wallet},
+            payouts=self.payouts,
+        )
 
 
 @record
@@ -52,7 +57,7 @@ class Adjustment:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class IssuedCommand:
     """A command that will be an outbox row; its content is the operation's own order."""
 
@@ -73,7 +78,7 @@ class IssuedCommand:
         return stream if self.is_new_charge else follow_up_lane(stream)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class MadeOperation:
     """A new operation, with the order by which a PSP is asked for it."""
 
@@ -89,7 +94,7 @@ class Scheduled:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class TimelineEvent:
     """One line of a payment's timeline, and later of the merchant's webhook; `cause` is what changed it."""
 
@@ -339,9 +344,9 @@ def _post_due(
     """Post what is due now and was not before; the payment with what is to come by that."""
     limits, currency = around.policy.limits, after.money.currency
     posted = {fact.identity for fact in due(before, limits)}
-    lines = Lines()
-    # Asked again after each: what one posts decides how much the next one moves.
-    while fact := next((one for one in due(after, limits) if one.identity not in posted), None):
+    lines, waiting = Lines(), _not_among(posted, due(after, limits))
+    while waiting:
+        fact = waiting[0]
         posted.add(fact.identity)
         books, posting = post(books, fact, around)
         after, wallet = rescheduled(after, books.wallet(currency), fact, around.now_ms)
@@ -351,7 +356,14 @@ def _post_due(
             # What has matured while it was held need not wait again.
             books, after, more = _post_if_any(books, after, availability(after, operation, wallet), around)
             lines += more
+        # Asked again after each but the last: what one posts decides how much the next one moves, and never which
+        # there are.
+        waiting = _not_among(posted, due(after, limits)) if len(waiting) > 1 else []
     return books, after, lines
+
+
+def _not_among(posted: Set[tuple[str, str, int]], facts: Iterable[BusinessFact]) -> list[BusinessFact]:
+    return [one for one in facts if one.identity not in posted]
 
 
 def post(books: MerchantBooks, fact: BusinessFact, around: Surroundings) -> tuple[MerchantBooks, Lines]:

@@ -18,6 +18,7 @@ from paynode.domain.payment import (
     Source,
 )
 from paynode.domain.psp import Capabilities, Outcome
+from paynode.domain.record import record
 
 
 class CommandKind(StrEnum):
@@ -27,7 +28,7 @@ class CommandKind(StrEnum):
     INQUIRE = "psp.inquire"  # find out what became of it; send the same bytes again if the PSP never saw them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Command:
     """A command to the gateway of `psp`, due after `delay_ms` milliseconds (before jitter)."""
 
@@ -71,7 +72,7 @@ class Policy:
         return min(self.not_sent_retry_ms << min(rounds - 1, 30), self.not_sent_retry_max_ms)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Decision:
     """What follows. `made` are new operations; `event` names the change for the timeline, None when nothing was new."""
 

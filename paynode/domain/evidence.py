@@ -11,12 +11,13 @@ that moved there is surplus, like money that moved twice.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import takewhile
 from typing import Final, TypeAlias
 
 from paynode.domain.payment import GIVEN_UP, Fact, Operation, OperationKind, OperationState
 from paynode.domain.psp import Outcome
+from paynode.domain.record import record
 
 # A PSP, and that PSP's name of what it did.
 Place: TypeAlias = tuple[str, str | None]
@@ -47,7 +48,7 @@ _SUCCESSES: Final = (Outcome.APPROVED, Outcome.REVERSED)
 _WITHOUT_AMOUNT: Final = (OperationKind.VOID, OperationKind.CANCEL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Limits:
     """`not_sent_tries_max`: calls of each PSP that provably never left before an operation is given up as failed.
     `doubts_max`: calls that ended in doubt before people must look. `is_unwanted`: nobody waits for it any more, so
@@ -85,25 +86,26 @@ def own(facts: Sequence[Fact]) -> list[Fact]:
 
 def weighed(operation: Operation, facts: Sequence[Fact], route: Sequence[str], limits: Limits) -> Operation:
     """The operation as its facts say; `route` are the PSPs that may take a charge."""
-    operation = replace(operation, psp=holder(operation, facts, route))
     # Money moved at a PSP of which that had been ruled out: it is not asked of one more.
-    is_unwanted = limits.is_unwanted or any(fact.psp and fact.outcome in _SUCCESSES for fact in facts)
-    limits, facts = replace(limits, is_unwanted=is_unwanted), own(facts)
-    unsent = [fact for fact in facts if fact.outcome is Outcome.NOT_SENT]
-    success = booked(operation, facts)
+    if not limits.is_unwanted and any(fact.psp and fact.outcome in _SUCCESSES for fact in facts):
+        limits = replace(limits, is_unwanted=True)
+    psp, facts = holder(operation, facts, route), own(facts)
+    success, reference = booked(operation, facts), operation.reference
     if success is not None:
         # Also when it is another one of two charges that was taken back: people look at those anyway.
         is_taken_back = any(fact.outcome is Outcome.REVERSED and is_as_asked(operation, fact) for fact in facts)
-        state = OperationState.REVERSED if is_taken_back else OperationState.APPROVED
-        return replace(operation, state=state, reference=success.reference)
-    psps = max(len(route), 1) if operation.is_charge else 1
-    return replace(operation, state=_state_without_success(facts, unsent, limits.not_sent_tries_max * psps, limits))
+        state, reference = OperationState.REVERSED if is_taken_back else OperationState.APPROVED, success.reference
+    else:
+        psps = max(len(route), 1) if operation.is_charge else 1
+        state = _state_without_success(facts, limits.not_sent_tries_max * psps, limits)
+    if (psp, state, reference) == (operation.psp, operation.state, operation.reference):
+        return operation
+    return replace(operation, psp=psp, state=state, reference=reference)
 
 
-def _state_without_success(
-    facts: Sequence[Fact], unsent: Sequence[Fact], tries_max: int, limits: Limits
-) -> OperationState:
+def _state_without_success(facts: Sequence[Fact], tries_max: int, limits: Limits) -> OperationState:
     outcomes = [fact.outcome for fact in facts]
+    unsent = [fact for fact in facts if fact.outcome is Outcome.NOT_SENT]
     if Outcome.APPROVED in outcomes:
         return OperationState.UNKNOWN  # not as asked: in doubt, and the payment is under review
     for outcome, state in _PRECEDENCE:

@@ -52,8 +52,7 @@ def absorb(payment: Payment, fact: Fact, limits: Limits) -> Payment:
     fact = placed(operation, fact, payment.facts_of(operation), payment.route)
     if any(known.identity == fact.identity for known in payment.facts):
         return payment
-    folded = fold(replace(payment, facts=(*payment.facts, fact)), limits)
-    return replace(folded, version=payment.version + 1)
+    return fold(replace(payment, facts=(*payment.facts, fact), version=payment.version + 1), limits)
 
 
 def with_operation(payment: Payment, operation: Operation, limits: Limits) -> Payment:
@@ -64,7 +63,7 @@ def with_operation(payment: Payment, operation: Operation, limits: Limits) -> Pa
 def fold(payment: Payment, limits: Limits) -> Payment:
     """Everything that follows from operations and facts."""
     # Of a payment that nobody waits for, the charge need not be sent; what undoes it must be.
-    of_charge = replace(limits, is_unwanted=payment.is_reversed)
+    of_charge = replace(limits, is_unwanted=True) if payment.is_reversed else limits
     facts = {one.id: payment.facts_of(one) for one in payment.operations}
     operations = tuple(
         weighed(one, facts[one.id], payment.route, of_charge if one.is_charge else limits) for one in payment.operations
@@ -103,6 +102,8 @@ def has_lapsed(payment: Payment, facts: Sequence[Fact]) -> bool:
 
 def _without_surplus(payment: Payment) -> Payment:
     """As if what gives a surplus back were not there: that money never was the payment's."""
+    if all(one.origin is not Origin.SURPLUS for one in payment.operations):
+        return payment
     operations = tuple(one for one in payment.operations if one.origin is not Origin.SURPLUS)
     return replace(payment, operations=operations)
 

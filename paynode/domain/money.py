@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from paynode.domain.record import record
+
 # Minor units. 10^12 is ten thousand million euros: a bound that catches a unit mistake and leaves bigint sums room.
 AMOUNT_MIN: Final = 1
 AMOUNT_MAX: Final = 10**12
@@ -13,7 +15,7 @@ AMOUNT_MAX: Final = 10**12
 BASIS_POINTS: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Money:
     """`amount` in minor units of `currency`; may be negative (a difference)."""
 

@@ -6,12 +6,13 @@ which order they came.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
 from paynode.domain.money import Money
 from paynode.domain.psp import Outcome
+from paynode.domain.record import record
 from paynode.domain.terms import Terms
 
 
@@ -99,7 +100,7 @@ class Source(StrEnum):
     REPORT = "report"  # the PSP's settlement report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Fact:
     """One piece of evidence about an operation, whoever brought it.
 
@@ -134,7 +135,7 @@ class Fact:
         return (self.operation_id, *said, self.page_url, self.fraud_check)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PspOrder:
     """What the gateway needs to ask a PSP for an operation; made once, with the operation.
 
@@ -161,7 +162,7 @@ class PspOrder:
     give_up_at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Operation:
     """One thing asked of one PSP; its id is the PSP's idempotency key for ever.
 
@@ -212,7 +213,7 @@ class RefundStatus(StrEnum):
     FULL = "full"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Amounts:
     """Minor units that follow from operations and facts. The database checks the same laws:
     captured + capturing + voided + voiding <= authorized, refunded + refunding <= captured.
@@ -246,7 +247,7 @@ class Amounts:
         return RefundStatus.FULL if self.refunded == self.captured else RefundStatus.PARTIAL
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Payment:
     """The terms (what the merchant asked), the operations, and what is known by now. The first operation is the charge.
 

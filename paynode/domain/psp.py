@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from paynode.domain.record import record
+
 # What a row can hold and its reader takes: characters of a text, and an integer of 64 bits.
 _TEXT_MAX: Final = 8192
 _INTEGER_MAX: Final = 2**63 - 1
@@ -27,7 +29,7 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PspRequest:
     """The bytes of one operation, made once and stored before the first of them leaves.
 
@@ -39,7 +41,7 @@ class PspRequest:
     idempotency_key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Answer:
     """An outcome with what the PSP claims about it.
 

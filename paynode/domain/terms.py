@@ -6,11 +6,11 @@ back, follows from them alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from paynode.domain.money import BASIS_POINTS, FeePlan, shares
+from paynode.domain.record import record
 
 DAY_MS: Final = 86_400_000
 
@@ -22,7 +22,7 @@ class Availability(StrEnum):
     SETTLEMENT = "settlement"  # the PSP's report says that it is paid out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Split:
     """A captured amount, in minor units: what paynode keeps, what it holds back, what is left."""
 
@@ -31,7 +31,7 @@ class Split:
     rest: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Terms:
     """`reserve_basis_points` of a capture are held back for `reserve_days`; the rest is available by `availability`,
     after `available_days` if that is a date.

@@ -19,9 +19,10 @@ from paynode.http.asking import Asking, Requesting
 from paynode.http.authentication import Doorman, Keys
 from paynode.http.body import read_body
 from paynode.http.books import BookReading, Books
-from paynode.http.callbacks import Callbacks, Inbox, Verifier
+from paynode.http.callbacks import Callbacks, Verifier
 from paynode.http.checkout import Checkout, CheckoutReading, Inquiring
 from paynode.http.creating import Creating
+from paynode.http.inbox import Keeping, SharedInbox
 from paynode.http.middleware import Observer, surrounding
 from paynode.http.operations import OperationReading, Operations
 from paynode.http.payments import PaymentReading, Payments
@@ -37,7 +38,7 @@ class Reading(PaymentReading, OperationReading, BookReading, CheckoutReading, Pr
     """Everything that is shown."""
 
 
-class Callbacking(Inbox, Inquiring, Protocol):
+class Callbacking(Keeping, Inquiring, Protocol):
     """What PSPs tell, and what they are asked because a customer came back."""
 
 
@@ -67,6 +68,7 @@ class Ingress:
     acceptor: Acceptor
     doorman: Doorman
     announcer: Announcer
+    inbox: SharedInbox
     waiters: Waiters[PaymentView]
     decisions: Waiters[OperationView]
     gate: Gate
@@ -84,7 +86,12 @@ def make_ingress(settings: Settings, neighbours: Neighbours) -> Ingress:
     waiters = Waiters(neighbours.reading.payments_by_id, poll_s=poll_s)
     decisions = Waiters(neighbours.reading.operations_by_id, poll_s=poll_s)
     acceptor = Acceptor(neighbours.accepting, announcer, settings.http)
-    # Whoever has a place may wait for his look-up.
+    # Whoever has a place may wait, for what he tells or for who he is.
+    inbox = SharedInbox(
+        neighbours.callbacks,
+        group_size_max=settings.http.group_size_max,
+        waiting_max=settings.overload.requests_max,
+    )
     doorman = Doorman(neighbours.keys, waiting_max=settings.overload.requests_max)
     queues = (doorman.waited_s, acceptor.waited_s, *neighbours.waiting)
     gate = Gate(settings.overload, neighbours.observer, waiting=queues)
@@ -94,6 +101,7 @@ def make_ingress(settings: Settings, neighbours: Neighbours) -> Ingress:
         doorman=doorman,
         acceptor=acceptor,
         announcer=announcer,
+        inbox=inbox,
         waiters=waiters,
         decisions=decisions,
         gate=gate,
@@ -103,6 +111,7 @@ def make_ingress(settings: Settings, neighbours: Neighbours) -> Ingress:
         doorman=doorman,
         acceptor=acceptor,
         announcer=announcer,
+        inbox=inbox,
         waiters=waiters,
         decisions=decisions,
         gate=gate,
@@ -116,6 +125,7 @@ def make_app(
     doorman: Doorman,
     acceptor: Acceptor,
     announcer: Announcer,
+    inbox: SharedInbox,
     waiters: Waiters[PaymentView],
     decisions: Waiters[OperationView],
     gate: Gate,
@@ -132,7 +142,7 @@ def make_app(
     routes = (
         *_that_change(settings, neighbours, doorman, acceptor, announcer, waiters, decisions),
         *_that_show(settings, neighbours, doorman),
-        *_of_customers_and_psps(settings, neighbours, announcer, waiters),
+        *_of_customers_and_psps(settings, neighbours, announcer, inbox, waiters),
     )
     for method, path, handler in routes:
         _route(app, method, path, handler)
@@ -201,7 +211,11 @@ def _that_show(settings: Settings, neighbours: Neighbours, doorman: Doorman) -> 
 
 
 def _of_customers_and_psps(
-    settings: Settings, neighbours: Neighbours, announcer: Announcer, waiters: Waiters[PaymentView]
+    settings: Settings,
+    neighbours: Neighbours,
+    announcer: Announcer,
+    inbox: SharedInbox,
+    waiters: Waiters[PaymentView],
 ) -> Sequence[Route]:
     checkout = Checkout(
         reading=neighbours.reading, inquiring=neighbours.callbacks, waiters=waiters, announcer=announcer
@@ -210,7 +224,7 @@ def _of_customers_and_psps(
         limits=settings.http,
         partitions=settings.streams.partitions,
         verifiers=neighbours.verifiers,
-        inbox=neighbours.callbacks,
+        inbox=inbox,
         announcer=announcer,
     )
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -12,9 +12,8 @@ import orjson
 import uuid_utils
 from aiohttp import web
 
-from paynode.domain.accepting import Operated, Received
+from paynode.domain.accepting import Heard, Operated, Received, Spoken
 from paynode.domain.callbacks import fact_of, stream_of
-from paynode.domain.payment import Fact
 from paynode.domain.psp import Callback
 from paynode.domain.road import Pointer
 from paynode.http.announcing import Announcer
@@ -42,14 +41,14 @@ class Verifier:
 class Inbox(Protocol):
     """Where callbacks are kept. All of it raises Unavailable."""
 
-    async def operation(self, operation_id: str, psp: str, kinds: Collection[str]) -> Operated | None:
-        """The operation that a PSP speaks about, if it is of one of the kinds."""
+    async def operation(self, spoken: Spoken) -> Operated | None:
+        """The operation that a PSP speaks about, if it may."""
 
     async def store(self, received: Received) -> None:
         """Keep a callback about nothing we know."""
 
-    async def store_evidence(self, received: Received, operated: Operated, fact: Fact, stream: str) -> Pointer | None:
-        """Keep a callback and the evidence it is; None when it was kept before."""
+    async def store_evidence(self, heard: Heard) -> Pointer | None:
+        """Keep a callback and the evidence it is; None when it was kept before. Raises: Poison, Conflict also."""
 
     async def store_question(self, received: Received, operated: Operated) -> Pointer | None:
         """Keep a callback and ask the PSP whether it is true; None when it was kept before."""
@@ -90,13 +89,17 @@ class Callbacks:
         )
         # What is no id of ours is kept all the same: it was signed, so somebody may ask about it.
         is_id = _UUID.fullmatch(callback.our_reference) is not None
-        operated = await self.inbox.operation(callback.our_reference, psp, callback.kinds) if is_id else None
+        spoken = Spoken(operation_id=callback.our_reference, psp=psp, kinds=callback.kinds)
+        operated = await self.inbox.operation(spoken) if is_id else None
         if operated is None:
             await self.inbox.store(received)
             return
         if is_binding:
             fact = fact_of(callback.answer, operated, event_id=str(uuid_utils.uuid7()))
-            pointer = await self.inbox.store_evidence(received, operated, fact, stream_of(operated, self.partitions))
+            stream = stream_of(operated, self.partitions)
+            pointer = await self.inbox.store_evidence(
+                Heard(received=received, operated=operated, fact=fact, stream=stream)
+            )
         else:
             pointer = await self.inbox.store_question(received, operated)
         if pointer is not None:

@@ -39,6 +39,7 @@ async def serving(settings: Settings, ingress: Ingress, readiness: Readiness) ->
             ingress.announcer.run,
             ingress.doorman.run,
             ingress.acceptor.run,
+            ingress.inbox.run,
             ingress.waiters.run,
             ingress.decisions.run,
             ingress.gate.run,

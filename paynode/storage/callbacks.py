@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
 import orjson
 
-from paynode.domain.accepting import Operated, Received
+from paynode.domain.accepting import Heard, Operated, Received, Spoken
 from paynode.domain.callbacks import Aside
+from paynode.domain.errors import Poison
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.payment import Fact
 from paynode.domain.psp import Answer, Outcome
@@ -35,41 +35,39 @@ class PgCallbacks:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def operation(self, operation_id: str, psp: str, kinds: Collection[str]) -> Operated | None:
-        """The operation that a PSP speaks about, if this PSP has it, or was to have it before another one got it, and
-        if it is of one of the kinds."""
-        rows = await self._fetch("find_operation", operation_id, psp, sorted(kinds))
-        if not rows:
-            return None
-        row = rows[0]
-        return Operated(
-            operation_id=row["id"],
-            payment_id=row["payment_id"],
-            merchant_id=row["merchant_id"],
-            is_pos=row["is_pos"],
-        )
+    async def operations(self, spoken: Sequence[Spoken]) -> Sequence[Operated | None]:
+        """For each the operation that a PSP speaks about, if this PSP has it, or was to have it before another one got
+        it, and if it is of one of the kinds."""
+        asked = [
+            {"n": n, "id": one.operation_id, "psp": one.psp, "kinds": sorted(one.kinds)} for n, one in enumerate(spoken)
+        ]
+        rows = await self._fetch("find_operations", orjson.dumps(asked).decode())
+        found = {row["n"]: _operated(row) for row in rows}
+        return [found.get(n) for n in range(len(spoken))]
 
     async def store(self, received: Received) -> None:
         """Keep a callback that speaks of nothing we know; nothing happens when it is kept already."""
         await self._keep("store_unmatched", *_inbox_row(received))
 
-    async def store_evidence(self, received: Received, operated: Operated, fact: Fact, stream: str) -> Pointer | None:
-        """Keep a callback and the evidence it is; None when it was kept before.
+    async def store_evidence(self, heard: Sequence[Heard]) -> Sequence[Pointer | None]:
+        """Keep callbacks and the evidence they are, all or none; None for one that was kept before.
 
-        Under one id: whoever reads the evidence finds in the inbox which PSP has told it.
+        Each under one id: whoever reads the evidence finds in the inbox which PSP has told it.
+
+        Raises: Poison also, when the database refuses one of them.
         """
-        rows = await self._keep(
-            "store_matched",
-            *_inbox_row(replace(received, inbox_id=fact.event_id)),
-            operated.payment_id,
-            fact.event_id,
-            stream,
-            operated.merchant_id,
-            operated.operation_id,
-            encode_fact(fact),
-        )
-        merchant = public(MERCHANT, operated.merchant_id)
-        return Pointer(stream=stream, ref=fact.event_id, merchant=merchant) if rows else None
+        try:
+            told = orjson.dumps([_heard(one) for one in heard]).decode()
+            async with borrowed(self._pool) as connection:
+                rows = await connection.fetch(_SQL["store_matched"], told)
+                if len(rows) < len(heard):
+                    await confirm(connection)  # as in `_keep`
+        except orjson.JSONEncodeError as error:
+            raise Poison("callback_invalid", str(error)) from error
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            raise Poison("refused_by_database", f"{type(error).__name__} ({error.sqlstate})") from error
+        kept = {row["id"] for row in rows}
+        return [_pointer(one) if one.fact.event_id in kept else None for one in heard]
 
     async def store_question(self, received: Received, operated: Operated) -> Pointer | None:
         """Keep a callback, and have the PSP asked whether it is true, under its id; None when it was kept before."""
@@ -126,6 +124,34 @@ class PgCallbacks:
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async with borrowed(self._pool) as connection:
             return await connection.fetch(_SQL[statement], *arguments)
+
+
+def _operated(row: asyncpg.Record) -> Operated:
+    return Operated(
+        operation_id=row["id"], payment_id=row["payment_id"], merchant_id=row["merchant_id"], is_pos=row["is_pos"]
+    )
+
+
+def _heard(one: Heard) -> dict[str, object]:
+    received, operated = one.received, one.operated
+    return {
+        "id": one.fact.event_id,
+        "psp": received.psp,
+        "event_id": received.event_id,
+        "our_reference": received.our_reference,
+        "raw": received.raw.hex(),
+        "claim": received.claim,
+        "received_at": received.at,
+        "payment_id": operated.payment_id,
+        "stream": one.stream,
+        "merchant_id": operated.merchant_id,
+        "operation_id": operated.operation_id,
+        "evidence": encode_fact(one.fact),
+    }
+
+
+def _pointer(one: Heard) -> Pointer:
+    return Pointer(stream=one.stream, ref=one.fact.event_id, merchant=public(MERCHANT, one.operated.merchant_id))
 
 
 def _inbox_row(received: Received) -> tuple[object, ...]:

@@ -1,21 +1,26 @@
 -- What PSPs tell us of their own accord, and the questions to them that a returning customer causes.
 
--- name: find_operation
+-- name: find_operations
 -- A callback names our operation; only that PSP's own may be spoken about, or what it was to have before it was proved
 -- that nothing had been sent to it: if money has moved there, the proof was wrong. And only if it is of a kind that the
--- callback can be about.
+-- callback can be about. A look-up for each: joined, all operations there ever were might be read.
 SELECT
-    o.id::text, o.payment_id::text, o.merchant_id::text,
+    i.n, o.id::text AS id, o.payment_id::text AS payment_id, o.merchant_id::text AS merchant_id,
     EXISTS (SELECT FROM payments AS p WHERE p.id = o.payment_id AND p.reverse_at IS NOT NULL) AS is_pos
-FROM operations AS o
+FROM jsonb_to_recordset($1::jsonb) AS i (n integer, id uuid, psp text, kinds text [])
+CROSS JOIN LATERAL (
+    SELECT id, payment_id, merchant_id, kind, psp
+    FROM operations
+    WHERE id = i.id
+    LIMIT 1
+) AS o
 WHERE
-    o.id = $1
-    AND o.kind = any($3::text [])
+    o.kind = any(i.kinds)
     AND (
-        o.psp = $2
+        o.psp = i.psp
         OR EXISTS (
             SELECT FROM psp_attempts AS a
-            WHERE a.operation_id = o.id AND a.psp = $2 AND a.outcome = 'not_sent'
+            WHERE a.operation_id = o.id AND a.psp = i.psp AND a.outcome = 'not_sent'
         )
     );
 
@@ -27,16 +32,31 @@ ON CONFLICT (psp, event_id) DO NOTHING
 RETURNING id::text;
 
 -- name: store_matched
--- The callback and the evidence it is, in one transaction: a duplicate inserts neither.
-WITH received AS (
+-- Callbacks and the evidence they are, in one transaction: a duplicate inserts neither, be it of another one here. In one
+-- order, so that two who were told the same do not wait for each other.
+WITH input AS (
+    SELECT *
+    FROM jsonb_to_recordset($1::jsonb) AS i (
+        id uuid, psp text, event_id text, our_reference text, raw text, claim text, received_at timestamptz,
+        payment_id uuid, stream text, merchant_id uuid, operation_id uuid, evidence text
+    )
+),
+
+received AS (
     INSERT INTO inbox (id, psp, event_id, our_reference, raw, claim, received_at, payment_id)
-    VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8)
+    SELECT id, psp, event_id, our_reference, decode(raw, 'hex'), claim::jsonb, received_at, payment_id
+    FROM input
+    ORDER BY psp, event_id
     ON CONFLICT (psp, event_id) DO NOTHING
-    RETURNING payment_id
+    RETURNING id
 )
+
 INSERT INTO outbox (id, stream, type, merchant_id, payment_id, operation_id, body, published_at)
-SELECT $9, $10, 'psp.evidence', $11, payment_id, $12, $13::jsonb, clock_timestamp() FROM received
-RETURNING id::text;
+SELECT
+    i.id, i.stream, 'psp.evidence', i.merchant_id, i.payment_id, i.operation_id, i.evidence::jsonb, clock_timestamp()
+FROM input AS i
+WHERE i.id IN (SELECT id FROM received)
+RETURNING id::text AS id;
 
 -- name: store_questioned
 -- The callback and the question whether it is true, in one transaction: what this PSP claims is signed by nobody. One that

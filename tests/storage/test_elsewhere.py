@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import asyncpg
@@ -10,14 +11,15 @@ import pytest
 from uuid_utils import uuid7
 
 from paynode.config import Settings
-from paynode.domain.accepting import Operated, Received
+from paynode.domain.accepting import Heard, Operated, Received, Spoken
 from paynode.domain.attempts import Conclusion, GatewayCommand
 from paynode.domain.deciding import CommandKind
+from paynode.domain.errors import Poison
 from paynode.domain.message import Message
 from paynode.domain.money import Money
 from paynode.domain.payment import Fact, Method, PspOrder, Source
 from paynode.domain.psp import Answer, Outcome
-from paynode.domain.road import commands_stream, follow_up_lane
+from paynode.domain.road import commands_stream, events_stream, follow_up_lane
 from paynode.storage.attempts import PgAttempts
 from paynode.storage.bodies import encode_order
 from paynode.storage.callbacks import PgCallbacks
@@ -82,10 +84,11 @@ async def test_only_who_was_to_have_an_operation_may_speak_of_it(settings: Setti
     operated = await gone_on(owner)
     async with pool(settings, Role.INGRESS, application_name="test", size=1) as connections:
         callbacks = PgCallbacks(connections)
-        found = [await callbacks.operation(operated.operation_id, psp, ["sale"]) for psp in ("sim", "other", "third")]
-        of_refunds = await callbacks.operation(operated.operation_id, "sim", ["refund"])
-    assert found == [operated, operated, None]
-    assert of_refunds is None, "the event is about something else"
+        asked = [("sim", "sale"), ("third", "sale"), ("sim", "refund"), ("other", "sale")]
+        spoken = [Spoken(operation_id=operated.operation_id, psp=psp, kinds=[kind]) for psp, kind in asked]
+        found = await callbacks.operations(spoken)
+    # The third has never had it, and a refund is something else.
+    assert found == [operated, None, None, operated]
 
 
 async def test_the_database_too_lets_one_operation_give_back_a_surplus(owner: Session) -> None:
@@ -123,3 +126,45 @@ async def test_a_hint_has_that_psp_asked_by_its_own_name_and_its_answer_is_known
     assert isinstance(message, Message)
     assert isinstance(message.content, Fact)
     assert (message.content.psp, message.content.reference) == ("sim", "ch_1")
+
+
+async def test_callbacks_that_come_together_are_kept_together_and_each_once(settings: Settings, owner: Session) -> None:
+    operated = await gone_on(owner)
+    heard = [heard_of(operated, event_id) for event_id in ("evt_2", "evt_1", "evt_2")]
+    async with pool(settings, Role.INGRESS, application_name="test", size=1) as connections:
+        callbacks = PgCallbacks(connections)
+        pointers = await callbacks.store_evidence(heard)
+        again = await callbacks.store_evidence([heard_of(operated, "evt_1"), heard_of(operated, "evt_3")])
+    assert [pointer is not None for pointer in (*pointers, *again)] == [True, True, False, False, True]
+    kept = await owner.fetch(
+        "SELECT event_id, our_reference, raw, o.id::text AS ref FROM inbox AS i JOIN outbox AS o USING (id) ORDER BY 1"
+    )
+    assert [(row["event_id"], row["our_reference"], row["raw"]) for row in kept] == [
+        (event_id, operated.operation_id, b"raw\0\xff") for event_id in ("evt_1", "evt_2", "evt_3")
+    ]
+    told = [pointer.ref for pointer in (*pointers, *again) if pointer is not None]
+    assert sorted(told) == sorted(row["ref"] for row in kept)
+
+
+async def test_one_callback_that_no_row_can_hold_keeps_none_of_its_group(settings: Settings, owner: Session) -> None:
+    operated = await gone_on(owner)
+    good, bad = heard_of(operated, "evt_1"), heard_of(operated, "evt_2")
+    unwritable = replace(good, received=replace(good.received, our_reference="\ud800"))
+    async with pool(settings, Role.INGRESS, application_name="test", size=1) as connections:
+        for group in ([good, replace(bad, received=replace(bad.received, claim="no JSON"))], [unwritable]):
+            with pytest.raises(Poison):
+                await PgCallbacks(connections).store_evidence(group)
+    assert await owner.fetchval("SELECT count(*) FROM inbox") == 0
+
+
+def heard_of(operated: Operated, event_id: str) -> Heard:
+    fact = Fact(
+        event_id=str(uuid7()),
+        payment_id=operated.payment_id,
+        operation_id=operated.operation_id,
+        outcome=Outcome.APPROVED,
+        source=Source.CALLBACK,
+        reference="ch_1",
+    )
+    told = replace(received(operated), event_id=event_id, raw=b"raw\0\xff")
+    return Heard(received=told, operated=operated, fact=fact, stream=events_stream(0))

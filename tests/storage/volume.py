@@ -124,7 +124,8 @@ async def places(owner: asyncpg.Connection[asyncpg.Record]) -> dict[str, str]:
 
 async def prepare(owner: asyncpg.Connection[asyncpg.Record], asked: Asked, named: dict[str, str]) -> str:
     """PREPARE it as it will be after its first five uses, when the plan may not know the values; what executes it."""
-    for setting, value in {**dict.fromkeys((*BY_KEY, *BY_INDEX), "on"), **_PLANNERS[asked.planner]}.items():
+    await owner.execute("RESET ALL")
+    for setting, value in _PLANNERS[asked.planner].items():
         await owner.execute(f"SET {setting} = {value}")
     await owner.execute("SET plan_cache_mode = force_generic_plan")
     await owner.execute("DEALLOCATE ALL")
