@@ -12,7 +12,7 @@ from paynode.bench import fair as street
 from paynode.bench import overload as flooding
 from paynode.bench import pos as till
 from paynode.bench.figures import BenchFailed
-from paynode.cli import bench_contest, bench_memory, bench_report
+from paynode.cli import bench_all, bench_contest, bench_memory, bench_report
 from paynode.cli.answering import output_option, print_json, print_table
 from paynode.cli.answering import run as run_verb
 from paynode.config import Settings
@@ -73,7 +73,7 @@ def overload(times: float, seconds: float, merchants: int, clients: int, output:
     _report(lambda settings: flooding.run(settings, plan), output)
 
 
-for _one in (*bench_contest.ALL, bench_memory.memory, *bench_report.ALL):
+for _one in (bench_all.all_, *bench_contest.ALL, bench_memory.memory, *bench_report.ALL):
     bench.add_command(_one)
 
 

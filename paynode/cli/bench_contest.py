@@ -17,7 +17,7 @@ from paynode.cli.answering import load_settings, output_option, print_json, prin
 from paynode.cli.bench_servers import Report, measure
 from paynode.config import Settings
 
-_Work = Callable[[Settings, contest.Progress], Coroutine[Any, Any, Report]]
+Work = Callable[[Settings, contest.Progress], Coroutine[Any, Any, Report]]
 
 _events: Final = click.option(
     "--events", type=click.IntRange(100, 10_000_000), default=150_000, show_default=True, help="Of a round."
@@ -119,11 +119,11 @@ def stages_(batches: int, size: int, given: bool, output: str) -> None:
 ALL: Final = (stages_, hot, zipf, duplicates, backlog, live_, ingress_)
 
 
-def run(work: _Work, output: str, *, is_given: bool) -> None:
+def run(work: Work, output: str, *, is_given: bool) -> None:
     """Measure, showing on the terminal how far it is, and print the report."""
     settings = load_settings()
     try:
-        with _Shown(is_quiet=output == "json") as progress:
+        with Shown(is_quiet=output == "json") as progress:
             report = measure(settings, lambda where: work(where, progress), is_given=is_given)
     except BenchFailed as error:
         raise click.ClickException(str(error)) from error
@@ -133,7 +133,7 @@ def run(work: _Work, output: str, *, is_given: bool) -> None:
         _print(report)
 
 
-class _Shown:
+class Shown:
     """Progress on stderr."""
 
     def __init__(self, *, is_quiet: bool) -> None:
@@ -141,7 +141,7 @@ class _Shown:
         self._progress = Progress(*columns, console=Console(stderr=True), disable=is_quiet, transient=True)
         self._task = self._progress.add_task("starting", total=None)
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> Shown:
         self._progress.start()
         return self
 
