@@ -186,7 +186,8 @@ def bars(
         ),
         ticks=_ticks(axis),
         limits=tuple(
-            Tick(at=_percent(axis.at(value)), words=f"{words}: {_sized(value, unit)}") for words, value in limits.items()
+            Tick(at=_percent(axis.at(value)), words=f"{words}: {_sized(value, unit)}")
+            for words, value in limits.items()
         ),
     )
 
