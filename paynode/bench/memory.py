@@ -1,12 +1,12 @@
 """`memory`: what a worker's memory grows by with each merchant that it has heard of and that has nothing to do.
 
-Each merchant has one event. They come in steps, none larger than the one by which the worker was warmed up: what a step
-needs while it is under way, it has already, and what it keeps is what it knows.
+Each merchant has one event. They come a thousand at a time, as those did by which the worker was warmed up: what it
+needs while so many are under way, it has already, and what it keeps is what it knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
@@ -21,14 +21,12 @@ from paynode.config import Settings
 from paynode.storage.postgres import Role, Session, session
 from paynode.streams.client import Redis, commands_client
 
-# Merchants of the warm-up, and how often each comes in it.
-_WARM: Final = 200
-_WARM_EVENTS: Final = 100
-# Merchants of one step, and entries of one pipeline.
-_STEP: Final = _WARM * _WARM_EVENTS
+# Merchants that come at once; how often as many come at first, always the same; after how many more it is measured.
 _PAGE: Final = 1000
+_WARM: Final = 20
+_STEP: Final = 20_000
 # Seconds between two looks, without progress before it is given up, and in which a worker puts away what it used.
-_LOOK_S: Final = 0.1
+_LOOK_S: Final = 0.02
 _STUCK_S: Final = 60.0
 _SETTLE_S: Final = 2.0
 _MEGABYTE: Final = 1024 * 1024
@@ -49,16 +47,21 @@ class _Worker:
     redis: Redis
     database: Session
 
-    async def hear(
-        self, town: Town, merchants: Sequence[str], tell: Callable[[int], None], *, times: int = 1
-    ) -> float:
-        """Of each of these so many events, through; megabytes of the worker afterwards.
+    async def hear(self, town: Town, merchants: Sequence[str], *, times: int = 1) -> None:
+        """One event of each of them, so many times; returns when they are through.
 
         Raises: BenchFailed.
         """
-        for _ in range(times):
-            await _publish(self.redis, town, merchants)
-        await _until(self.database, merchants, times * len(merchants), tell)
+        for time in range(times):
+            async with self.redis.pipeline(transaction=False) as pipeline:
+                for number, merchant_id in enumerate(merchants):
+                    stream, fields = town.entry(merchant_id, number)
+                    pipeline.xadd(stream, dict(fields.items()))
+                await pipeline.execute()
+            await _until(self.database, merchants, (time + 1) * len(merchants))
+
+    async def measure_mb(self) -> float:
+        """What it has of its own, after a moment in which it puts away what it used."""
         await anyio.sleep(_SETTLE_S)
         return memory_mb(self.pid, "RssAnon")
 
@@ -69,7 +72,7 @@ async def run(settings: Settings, plan: Plan, progress: Progress) -> dict[str, o
     Raises: BenchFailed when the worker does not get on.
     """
     progress.doing("making merchants")
-    warm, town = await found(settings, _WARM), await found(settings, plan.merchants)
+    warm, town = await found(settings, _PAGE), await found(settings, plan.merchants)
     async with (
         commands_client(settings) as redis,
         session(settings, Role.OWNER, application_name="bench") as database,
@@ -77,36 +80,24 @@ async def run(settings: Settings, plan: Plan, progress: Progress) -> dict[str, o
     ):
         worker = _Worker(pid=process.pid, redis=redis, database=database)
         progress.doing("warming up")
-        before = await worker.hear(warm, warm.merchants, _teller(progress, 0, _STEP), times=_WARM_EVENTS)
-        begun, known = perf_counter(), [(0, before)]
+        await worker.hear(warm, warm.merchants, times=_WARM)
+        begun, known = perf_counter(), [(0, await worker.measure_mb())]
         progress.doing("hearing of merchants")
-        for first in range(0, plan.merchants, _STEP):
-            step = town.merchants[first : first + _STEP]
-            after = await worker.hear(town, step, _teller(progress, first, plan.merchants))
-            known.append((first + len(step), after))
+        for first in range(0, plan.merchants, _PAGE):
+            await worker.hear(town, town.merchants[first : first + _PAGE])
+            heard = min(first + _PAGE, plan.merchants)
+            progress.done(heard, plan.merchants)
+            if heard % _STEP == 0 or heard == plan.merchants:
+                known.append((heard, await worker.measure_mb()))
         seconds = perf_counter() - begun
     return _report(plan, known, seconds)
 
 
-def _teller(progress: Progress, before: int, of: int) -> Callable[[int], None]:
-    return lambda count: progress.done(before + count, of)
-
-
-async def _publish(redis: Redis, town: Town, merchants: Sequence[str]) -> None:
-    for first in range(0, len(merchants), _PAGE):
-        async with redis.pipeline(transaction=False) as pipeline:
-            for number, merchant_id in enumerate(merchants[first : first + _PAGE], start=first):
-                stream, fields = town.entry(merchant_id, number)
-                pipeline.xadd(stream, dict(fields.items()))
-            await pipeline.execute()
-
-
-async def _until(database: Session, merchants: Sequence[str], events: int, tell: Callable[[int], None]) -> None:
+async def _until(database: Session, merchants: Sequence[str], events: int) -> None:
     count, moved_at = 0, perf_counter()
     while count < events:
         await anyio.sleep(_LOOK_S)
         before, count = count, await count_applied(database, merchants)
-        tell(count)
         if count > before:
             moved_at = perf_counter()
         elif perf_counter() - moved_at > _STUCK_S:
