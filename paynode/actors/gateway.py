@@ -139,7 +139,9 @@ class PspActor:
         else:
             with self._resting():
                 answer = await self._psp.send(command.order, request, send_by=send_by, deadline=deadline)
-        return self._conclusion(command, attempt_id, replace(answer, fraud_check=screened.fraud_check))
+        if answer.fraud_check != screened.fraud_check:
+            answer = replace(answer, fraud_check=screened.fraud_check)
+        return self._conclusion(command, attempt_id, answer)
 
     async def _not_claimed(self, command: GatewayCommand, screened: Screened) -> Conclusion | None:
         """Somebody else has claimed it, or the fraud check does not let it pass, or nothing is to be done any more."""

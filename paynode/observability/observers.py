@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, TypeVar
 
 import structlog
+from prometheus_client.metrics import MetricWrapperBase
 
 from paynode.domain.anchoring import Anchor, Contradiction
 from paynode.domain.attempts import Conclusion
@@ -46,6 +48,17 @@ from paynode.observability.metrics import (
 )
 
 _BREAKER: Final = {"closed": 0, "half_open": 1, "open": 2}
+
+Metric = TypeVar("Metric", bound=MetricWrapperBase)
+
+
+@cache
+def _of(metric: Metric, *labels: str) -> Metric:
+    """The metric with these labels, of which there are few: to look for it takes as long as to count.
+
+    Of those that a call to a PSP changes.
+    """
+    return metric.labels(*labels)
 
 
 class Observer:
@@ -114,12 +127,12 @@ class Observer:
 
     def calling(self, psp: str, change: int) -> None:
         """A call begins (1) or ends (-1)."""
-        PSP_IN_FLIGHT.labels(psp).inc(change)
+        _of(PSP_IN_FLIGHT, psp).inc(change)
 
     def called(self, psp: str, operation: str, answer: Answer | None, seconds: float) -> None:
         """A PSP was called, or an inquiry found nothing."""
         outcome = answer.outcome if answer is not None else "not_found"
-        PSP_CALL_SECONDS.labels(psp, operation, outcome).observe(seconds)
+        _of(PSP_CALL_SECONDS, psp, operation, outcome).observe(seconds)
 
     def refused(self, psp: str, operation: str, reason: str) -> None:
         """A call was not made: a guard said no, or later."""
@@ -131,7 +144,7 @@ class Observer:
 
     def breaker_is(self, psp: str, operation: str, state: str) -> None:
         """The state of a breaker after a call, or after an operator's word."""
-        PSP_BREAKER.labels(psp, operation).set(_BREAKER[state])
+        _of(PSP_BREAKER, psp, operation).set(_BREAKER[state])
 
     def concluded(self, psp: str, conclusion: Conclusion) -> None:
         """A command ended: the canonical line of a delivery."""

@@ -185,8 +185,10 @@ class GuardedPsp:
             self._bulkhead.leave()
 
     async def _paced(self, rank: Rank) -> bool:
-        self._pacing += 1
         self._hold_back()
+        if self._pace.is_free:
+            return True
+        self._pacing += 1
         try:
             with anyio.move_on_after(self._rules.wait_max_s) as scope:
                 await self._pace.turn(rank)

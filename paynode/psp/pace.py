@@ -34,6 +34,11 @@ class Pace:
         limits = [self._per_s / self._processes] if self._per_s else []
         return min([*limits, *([self._held_to] if self._held_to else [])], default=None)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody waits for anything: calls are made as they come."""
+        return self._limiter is None
+
     def share(self, processes: int) -> None:
         """The limit is for so many processes now, this one among them."""
         before, self._processes = self.per_s, max(1, processes)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace, TracebackType
 from typing import Final, Literal, Self
 from weakref import WeakSet
@@ -44,6 +45,9 @@ _ANSWER_FIRST: Final = "answer_before_request"
 
 # After these a connection is not used again, so that the next no of the kind is the first on its own.
 _TURNED_AWAY: Final = frozenset({401, 403})
+
+# Some of them name what they are about, and are asked for once.
+_PATHS_KEPT: Final = 64
 
 # A request has a connection of its own, made for it.
 _MADE: Final = "made"
@@ -170,6 +174,8 @@ class PspTransport:
             raise ValueError(f"not the http(s) URL of a PSP: {url!r}")
         self._headers = headers | {"Accept": "application/json", "Accept-Encoding": "identity"}
         self._concurrency = concurrency
+        # Most requests go to a few paths, and to put a URL together takes a thirtieth of a request.
+        self._address = lru_cache(maxsize=_PATHS_KEPT)(self._url.joinpath)
         self._open_session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -210,7 +216,7 @@ class PspTransport:
                 gate.timer,
                 session.request(
                     method,
-                    self._url.joinpath(path.lstrip("/")),
+                    self._address(path.lstrip("/")),
                     data=gate,
                     headers=headers,
                     allow_redirects=False,
@@ -237,7 +243,7 @@ class PspTransport:
         """Read something: until the deadline, where somebody waits for it. Raises nothing but cancellation."""
         if deadline is None:
             deadline = time.monotonic() + timeout_s
-        url = self._url.joinpath(path.lstrip("/")).with_query(query)
+        url = self._address(path.lstrip("/")).with_query(query)
         session = self._session
         try:
             async with (
@@ -288,13 +294,15 @@ async def _answer(gate: GatedBody, response: aiohttp.ClientResponse) -> Reply:
         gate.shut()  # before the next await: the body's writer waits for its turn
         response.close()
         raise _ReplyRefused(_ANSWER_FIRST)
-    reply = replace(await _read(response), is_first=gate.stage == _MADE)
+    reply = await _read(response, is_first=gate.stage == _MADE)
     if reply.status in _TURNED_AWAY:
         gate.forsake_connection()
     return reply
 
 
-async def _read(response: aiohttp.ClientResponse, bytes_max: int = ANSWER_BYTES_MAX) -> Reply:
+async def _read(
+    response: aiohttp.ClientResponse, bytes_max: int = ANSWER_BYTES_MAX, *, is_first: bool = False
+) -> Reply:
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise _ReplyRefused("answer_encoded")
     body = bytearray()
@@ -302,7 +310,7 @@ async def _read(response: aiohttp.ClientResponse, bytes_max: int = ANSWER_BYTES_
         body += chunk
         if len(body) > bytes_max:
             raise _ReplyRefused("answer_too_large")
-    return Reply(status=response.status, body=bytes(body))
+    return Reply(status=response.status, body=bytes(body), is_first=is_first)
 
 
 def _before(error: Exception, gate: GatedBody) -> str:

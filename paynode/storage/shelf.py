@@ -129,16 +129,15 @@ def _message(row: asyncpg.Record) -> Message | Unread | Unreadable:
         content = decode(row["body"])
     except Poison as poison:
         return _unreadable(row, poison.reason, poison.detail)
+    match content:
+        case Fact() if row["psp"] is not None:
+            content = replace(content, psp=row["psp"])
+        case ReportLine() if row["is_posted"]:
+            content = replace(content, is_posted=True)
     message = Message(ref=row["id"], merchant_id=row["merchant_id"], content=content)
     if message.event_id != row["id"]:
         return _unreadable(row, "event_id_invalid", "the body names another event")
-    match content:
-        case Fact():
-            return replace(message, content=replace(content, psp=row["psp"]))
-        case ReportLine():
-            return replace(message, content=replace(content, is_posted=row["is_posted"]))
-        case _:
-            return message
+    return message
 
 
 def _outside(row: asyncpg.Record) -> Unread | Unreadable:
