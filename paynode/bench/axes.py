@@ -13,8 +13,18 @@ TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _STEPS: Final = (1, 2, 5)
 # Where an axis from zero may end, in its power of ten, and in how many parts it is divided.
 _ENDS: Final = {1: 5, 1.5: 3, 2: 4, 3: 3, 4: 4, 5: 5, 6: 3, 8: 4, 10: 5}
+# An axis on which the last figure is so many times the first has ticks at powers of ten alone.
+_LONG: Final = 1000
 # As far as two figures may be apart and be the same tick.
 _EXACT: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A mark of an axis, with its words."""
+
+    at: float
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,8 @@ class Log:
         if not known:
             return cls(1.0, 10.0)
         low, high = _floor(min(known)), _ceiling(max(known))
+        if high / low > _LONG:
+            low, high = _power(low), 10 * _power(high * (1 - 2 * _EXACT))
         return cls(low, high if high > low else low * 10)
 
     def at(self, value: float) -> float:
@@ -42,7 +54,7 @@ class Log:
     def ticks(self) -> Sequence[float]:
         """1, 2 and 5 of each power of ten; of a long axis the powers alone."""
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        steps = _STEPS if last - first <= 3 else (1,)
+        steps = _STEPS if self.high / self.low <= _LONG * (1 + _EXACT) else (1,)
         found = (step * 10.0**power for power in range(first, last + 1) for step in steps)
         return [tick for tick in found if self.low * 0.999 <= tick <= self.high * 1.001]
 

@@ -5,7 +5,6 @@ The load comes from this one process, which takes its share of the machine: the 
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ import anyio
 import orjson
 import uuid_utils
 
-from paynode.bench.figures import BenchFailed
+from paynode.bench.figures import BenchFailed, machine
 from paynode.config import Settings
 from paynode.domain.money import FeePlan
 from paynode.domain.terms import Terms
@@ -76,7 +75,7 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
         "agreement": agreement,
         "baselines": {},
         "ratios": {},
-        "machine": f"{platform.machine()} {platform.system()} python {platform.python_version()}",
+        "machine": machine(),
     }
 
 

@@ -6,7 +6,6 @@ what a publisher of a wallet credit sees: from publishing it to hearing that it 
 
 from __future__ import annotations
 
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import uuid_utils
 
 from paynode.bench.backlogs import Town, heap_up
 from paynode.bench.e2e import percentiles
-from paynode.bench.figures import BenchFailed
+from paynode.bench.figures import BenchFailed, machine
 from paynode.client.credentials import text_of
 from paynode.client.publisher import Publisher
 from paynode.config import Settings, with_development
@@ -89,7 +88,7 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
         "quiet_ms": alone,
         "baselines": {},
         "ratios": {"p99_vs_quiet": round(crowded["p99"] / alone["p99"], 2)},
-        "machine": f"{platform.machine()} {platform.system()} python {platform.python_version()}",
+        "machine": machine(),
     }
 
 

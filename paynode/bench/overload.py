@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import platform
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ import orjson
 import uuid_utils
 
 from paynode.bench.e2e import percentiles
-from paynode.bench.figures import BenchFailed
+from paynode.bench.figures import BenchFailed, machine
 from paynode.bench.wires import Wires
 from paynode.config import Settings
 from paynode.domain.money import FeePlan
@@ -127,7 +126,7 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
         "good_times": good.report(),
         "flood": flood.report(),
         "callbacks": callbacks.report(),
-        "machine": f"{platform.machine()} {platform.system()} python {platform.python_version()}",
+        "machine": machine(),
     }
 
 

@@ -16,9 +16,10 @@ from markupsafe import Markup
 
 from paynode.bench.axes import TIMES, number
 from paynode.bench.contenders import RATIOS, Kind, contender
+from paynode.bench.curves import Curves, curves
 from paynode.bench.goals import GOALS, judge
 from paynode.bench.headlines import headlines
-from paynode.bench.plots import Bars, Curves, Ranges, Stack, bars, curves, from_goal, marks, ranges, stack
+from paynode.bench.plots import Bars, Ranges, Stack, bars, from_goal, marks, ranges, stack
 from paynode.bench.reports import Percentiles, Point, Report
 
 _CSS: Final = Path(__file__).parent / "templates" / "report.css"

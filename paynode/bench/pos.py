@@ -7,7 +7,6 @@ the simulator answers it at once, so that all of it but a few milliseconds is pa
 
 from __future__ import annotations
 
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ import uuid_utils
 from paynode.bench.backlogs import heap_up
 from paynode.bench.e2e import percentiles
 from paynode.bench.fair import Street, count_applied
-from paynode.bench.figures import BenchFailed
+from paynode.bench.figures import BenchFailed, machine
 from paynode.config import Settings, with_development
 from paynode.domain.ids import MERCHANT, public
 from paynode.domain.money import FeePlan
@@ -95,7 +94,7 @@ async def run(settings: Settings, plan: Plan) -> dict[str, object]:
         "left": {"checkouts": left, "evidence": unapplied},
         "baselines": {},
         "ratios": {"p99_vs_quiet": round(crowded["p99"] / alone["p99"], 2)},
-        "machine": f"{platform.machine()} {platform.system()} python {platform.python_version()}",
+        "machine": machine(),
     }
 
 
