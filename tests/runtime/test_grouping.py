@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -177,9 +178,12 @@ def test_an_effect_that_forgets_a_result_fails_its_group() -> None:
     async def test() -> None:
         grouper: Grouper[int, int] = Grouper(forgetful, group_size_max=10, waiting_max=10)
         async with anyio.create_task_group() as group:
+            callers = [asyncio.ensure_future(grouper.submit(item)) for item in (1, 2)]
+            await anyio.sleep(1)
             group.start_soon(grouper.run)
-            with pytest.raises(ValueError, match="zip"):
-                await grouper.submit(1)
+            for caller in callers:
+                with pytest.raises(ValueError, match="zip"):
+                    await caller
             group.cancel_scope.cancel()
 
     explore(test)
