@@ -66,7 +66,10 @@ class Backlog:
     def add(self, entries: Iterable[Entry]) -> None:
         """Put entries behind those of their merchants."""
         for entry in entries:
-            queue = self._queues.setdefault(entry.merchant, _Queue())
+            merchant = entry.merchant
+            queue = self._queues.get(merchant)
+            if queue is None:
+                queue = self._queues[merchant] = _Queue()
             # One whose predecessors are ids only is kept as an id too: the order of a merchant's entries is kept.
             if not queue.ids and self._room.take_whole(len(queue.whole)):
                 queue.whole.append(entry)

@@ -71,7 +71,18 @@ class Around(Protocol):
 class MerchantActor:
     """One merchant under one lease."""
 
-    __slots__ = ("_actor", "_around", "_books", "_expected", "_in_hand", "_lease", "_outlet", "_payments")
+    __slots__ = (
+        "_actor",
+        "_around",
+        "_books",
+        "_expected",
+        "_group",
+        "_in_hand",
+        "_lease",
+        "_mailbox_size",
+        "_outlet",
+        "_payments",
+    )
 
     def __init__(self, lease: Lease, outlet: Outlet, around: Around, group: TaskGroup, *, mailbox_size: int) -> None:
         self._lease = lease
@@ -81,7 +92,11 @@ class MerchantActor:
         self._payments: dict[str, Payment] = {}
         self._in_hand: Counter[str] = Counter()
         self._expected = 0
-        self._actor: Actor[Delivery] = Actor(self._decide, group, capacity=mailbox_size)
+        self._group = group
+        self._mailbox_size = mailbox_size
+        # Only while something is expected. It refers back to us: with it an actor that is forgotten would be a circle,
+        # which lives until a full collection of the garbage, and those are hours apart.
+        self._actor: Actor[Delivery] | None = None
 
     def expect(self, message: Message, payment_id: str | None) -> bool:
         """One more message comes. Keep its payment in hand; says whether that must be loaded first.
@@ -116,11 +131,15 @@ class MerchantActor:
 
     async def put(self, delivery: Delivery) -> None:
         """Hand over a message; waits while the mailbox is full."""
+        if self._actor is None:
+            self._actor = Actor(self._decide, self._group, capacity=self._mailbox_size)
         await self._actor.put(delivery)
 
     def settle(self, payment_id: str | None) -> None:
         """One message is committed; forget the payment it was about when no other is in hand."""
         self._expected -= 1
+        if self.is_idle:
+            self._actor = None
         if payment_id is None:
             return
         self._in_hand[payment_id] -= 1

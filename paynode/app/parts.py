@@ -49,7 +49,7 @@ def settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(200_000, 50, 1000)
+    gc.set_threshold(50_000, 20, 100)
 
 
 def tell_ready() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from paynode.domain.message import Message
 from paynode.domain.payment import Fact, OperationKind, Payment
 from paynode.domain.psp import Outcome
 from paynode.domain.requesting import Request, RequestKind
+from paynode.runtime.mailbox import Actor
 from tests.actors.scripted import ONE, around
 from tests.domain.making import MERCHANT, PAYMENT, fact, new_id, payment
 from tests.support.schedules import explore
@@ -88,6 +90,27 @@ def test_behind_a_letter_of_its_payment_evidence_is_parked_unless_money_moved(ou
         await actor.put(Delivery("events", "1-0", told))
         await anyio.sleep(1)
         assert [one.booked.effects.is_parked for one in outlet.decided] == [outcome is Outcome.DECLINED]
+
+    explore(lambda: with_actor(test))
+
+
+def test_an_actor_that_has_settled_everything_is_gone_as_soon_as_it_is_forgotten() -> None:
+    async def test(actor: MerchantActor, _: Outlet) -> None:
+        told = evidence()
+        actor.expect(told, PAYMENT)
+        actor.load(MerchantBooks(merchant_id=MERCHANT), {PAYMENT: authorized()})
+        await actor.put(Delivery("events", "1-0", told))
+        await anyio.sleep(1)
+        actor.settle(PAYMENT)
+        assert actor.is_idle
+        # Nothing that it holds holds it: a circle would live until a full collection of the garbage.
+        assert not any(isinstance(one, Actor) for one in gc.get_referents(actor))
+        later = capture()
+        actor.expect(later, PAYMENT)
+        actor.load(None, {PAYMENT: authorized()})
+        await actor.put(Delivery("events", "2-0", later))
+        await anyio.sleep(1)
+        actor.settle(PAYMENT)
 
     explore(lambda: with_actor(test))
 
