@@ -46,6 +46,8 @@ class Precedence:
 
     def went(self, count: int) -> None:
         """So many of them are through."""
+        if not count:
+            return
         self._urgent -= count
         assert self._urgent >= 0, "nobody goes who has not come"
         if not self._urgent:
