@@ -74,6 +74,7 @@ async def test_the_hot_scenario_reports_in_the_form_that_others_read(
         assert [one.law for one in await check(reader, due_max_s=60) if one.breaches.total] == []
 
 
+@pytest.mark.long
 async def test_an_event_that_is_said_twice_is_booked_once(where: Settings) -> None:
     plan = contest.Plan(events=EVENTS, rounds=1, repeated=0.5)
     report = await contest.duplicates(where, plan, Silent())
@@ -81,6 +82,7 @@ async def test_an_event_that_is_said_twice_is_booked_once(where: Settings) -> No
     assert await _fetch(where, "SELECT sum(available) FROM wallets") == [(2 * EVENTS,)], "of both measurements"
 
 
+@pytest.mark.long
 async def test_live_latencies_count_from_when_each_was_due(where: Settings) -> None:
     report: Any = await live.run(where, live.Plan(rate=200, seconds=1))
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"]
@@ -107,6 +109,7 @@ async def _fetch(settings: Settings, statement: str, *arguments: object) -> list
         return [tuple(row) for row in await owner.fetch(statement, *arguments)]
 
 
+@pytest.mark.long
 async def test_ceilings_copy_the_rows_that_paynode_wrote(where: Settings) -> None:
     async with commands_client(where) as redis:
         await contest._paynode(where, redis, contest.Plan(events=EVENTS), Silent())

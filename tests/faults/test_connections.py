@@ -10,7 +10,7 @@ from tests.faults.running import pay_until, start, until_quiet
 from tests.support.installation import Installation
 from tests.support.laws import check_laws
 from tests.support.load import History, pay_many
-from tests.support.proxy import Act, Fault, Proxy
+from tests.support.proxy import LOSABLE, Act, Fault, Proxy
 
 # In the document of every batch, of which one statement writes and commits it.
 COMMIT = b'"lease_s"'
@@ -67,20 +67,15 @@ async def test_statements_that_are_cut_off_are_looked_up_or_found_again(bare: In
     await check_laws(bare, history.accepted + again.accepted)
 
 
-# Acknowledgements are few: one for all that a batch has of a partition.
-WORDS = {"XADD": 0.05, "XREADGROUP": 0.05, "XACK": 0.15}
-
-
 @pytest.mark.long
 async def test_replies_of_redis_that_are_cut_off_lose_and_double_nothing(bare: Installation, to_redis: Proxy) -> None:
     merchants, history = await bare.merchants(10), History()
     await start(bare, "psp-sim")
     await start(bare, "serve", "worker", "scheduler", redis=to_redis)
     to_redis.faults = [
-        Fault(name=word, pattern=b"\r\n%b\r\n" % word.encode(), act=Act.LOSE_REPLY, share=share)
-        for word, share in WORDS.items()
+        Fault(name=word, pattern=pattern, act=Act.LOSE_REPLY, share=share) for word, (pattern, share) in LOSABLE.items()
     ]
-    paid = await pay_until(bare, merchants, history, lambda: least(to_redis, len(WORDS)) >= 3, tokens=TOKENS)
+    paid = await pay_until(bare, merchants, history, lambda: least(to_redis, len(LOSABLE)) >= 3, tokens=TOKENS)
     assert len(history.accepted) == paid, "accepting needs no Redis"
     to_redis.heal()
     await until_quiet(bare)

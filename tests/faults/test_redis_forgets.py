@@ -120,6 +120,7 @@ def tell(what: str, seconds: float) -> None:
     assert seconds <= RECOVERY_S + SLACK_S
 
 
+@pytest.mark.long
 async def test_redis_may_be_killed_and_lose_the_tail_of_its_log(trouble: Trouble) -> None:
     """A machine that loses power: what was written last had not reached the disk."""
     async with load(trouble):
@@ -194,6 +195,7 @@ async def last_ms(client: Any, stream: str) -> int:
     return int(about["last-generated-id"].split(b"-")[0])
 
 
+@pytest.mark.long
 async def test_redis_may_be_full(trouble: Trouble) -> None:
     """noeviction at maxmemory: XADD and XREADGROUP are refused, XACK is not; the ingress accepts all the same."""
 

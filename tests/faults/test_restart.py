@@ -57,6 +57,7 @@ def kill(server: Node) -> None:
     server.kill(signal.SIGKILL)
 
 
+@pytest.mark.long
 async def test_postgresql_may_end_in_any_way_and_be_started_again_under_load(own: Installation, server: Node) -> None:
     merchants, refused, again = await own.merchants(10), History(), History()
     await start(own, "psp-sim", "serve", "worker", "scheduler")

@@ -25,6 +25,7 @@ LEASE_S = 1.0
 PARTITIONS = 32
 
 
+@pytest.mark.long
 async def test_a_worker_that_was_stopped_commits_nothing_and_charges_nobody_twice(bare: Installation) -> None:
     merchants, history = await bare.merchants(20), History()
     _, _, _, first = await start(bare, "psp-sim", "serve", "scheduler", "worker")

@@ -17,12 +17,11 @@ from paynode.domain.road import events_stream
 from tests.scenarios.of_postgresql import harmed
 from tests.scenarios.of_processes import since
 from tests.support.nemesis import Proof, Scenario
-from tests.support.proxy import Act, Fault, Proxy
+from tests.support.proxy import LOSABLE, Act, Fault, Proxy
 from tests.support.stage import Stage
 
 _REDIS = frozenset({"redis"})
 _REPUBLISHED = '"republished"'
-_WORDS = {"XADD": 0.05, "XREADGROUP": 0.05, "XACK": 0.15}
 
 
 @asynccontextmanager
@@ -101,17 +100,17 @@ async def _refusals(stage: Stage) -> int:
 
 @asynccontextmanager
 async def replies_cut(stage: Stage) -> AsyncIterator[Proof]:
-    """Redis has done it, and nobody hears: 5 % of XADD and XREADGROUP, 15 % of XACK, of which there are fewer."""
+    """Redis has done it, and nobody hears: 5 % of XADD and XREADGROUP, 15 % of XACK."""
     proxies = list(stage.to_redis.values())
 
     def bitten() -> int:
-        return min(sum(proxy.bitten[word] for proxy in proxies) for word in _WORDS)
+        return min(sum(proxy.bitten[word] for proxy in proxies) for word in LOSABLE)
 
     before = bitten()
     for proxy in proxies:
         proxy.faults = [
-            Fault(name=word, pattern=b"\r\n%b\r\n" % word.encode(), act=Act.LOSE_REPLY, share=share)
-            for word, share in _WORDS.items()
+            Fault(name=word, pattern=pattern, act=Act.LOSE_REPLY, share=share)
+            for word, (pattern, share) in LOSABLE.items()
         ]
 
     async def proof() -> int:

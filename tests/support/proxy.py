@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import Self
+from typing import Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
 _CHUNK = 1 << 16
@@ -46,6 +46,16 @@ class Fault:
 
     def __post_init__(self) -> None:
         assert not (self.is_in_reply and self.act is Act.LOSE_REQUEST), "whoever replies has had the request"
+
+
+# What is said to Redis, as it goes over the wire, and the share of the replies to lose: most of it stands in scripts.
+# Acknowledgements are few, one for all that a batch has of a partition; a gateway's are commands of their own.
+LOSABLE: Final = {
+    "XADD": (b"'XADD'", 0.05),
+    "XREADGROUP": (b"\r\nXREADGROUP\r\n", 0.05),
+    "XACK": (b"'XACK'", 0.15),
+    "XACK of a gateway": (b"\r\nXACK\r\n", 0.15),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
