@@ -51,7 +51,7 @@ def fair(backlog: int, neighbours: int, rate: float, seconds: float, output: str
 
 @bench.command()
 @click.option("--checkouts", type=click.IntRange(0, 5_000_000), default=100_000, show_default=True, help="That wait.")
-@click.option("--evidence", type=click.IntRange(0, 5_000_000), default=100_000, show_default=True, help="That waits.")
+@click.option("--evidence", type=click.IntRange(0, 5_000_000), default=300_000, show_default=True, help="That waits.")
 @click.option("--rate", type=click.FloatRange(1, 1000), default=20, show_default=True, help="The till's a second.")
 @click.option("--seconds", type=click.FloatRange(1, 600), default=40, show_default=True, help="Of each measurement.")
 @output_option

@@ -100,7 +100,7 @@ def _of_dev(times: Callable[[int], int]) -> Iterable[_Scenario]:
     paying = e2e.Plan(payments=times(2000), merchants=200, clients=64, settle_s=120)
     # Of any scale: what is measured beside a backlog must be over before it.
     street = fair.Plan(backlog=200_000, neighbours=10, rate=20, seconds=15)
-    till = pos.Plan(checkouts=100_000, evidence=100_000, rate=20, seconds=40)
+    till = pos.Plan(checkouts=100_000, evidence=300_000, rate=20, seconds=40)
     yield _Scenario(name="e2e", work=lambda where, _: e2e.run(where, paying), is_of_dev=True)
     yield _Scenario(name="fair", work=lambda where, _: fair.run(where, street), is_of_dev=True)
     yield _Scenario(name="pos", work=lambda where, _: pos.run(where, till), is_of_dev=True)
