@@ -48,8 +48,8 @@ CAST: Final[Mapping[str, str]] = {
 # Seconds between two looks of the witness, and those granted to a process to come up on a busy machine.
 LOOK_S: Final = 0.25
 _READY_S: Final = 60.0
-# Seconds in which idle connections of all kinds are closed. A worker closes those to a PSP some 15 s after the last call,
-# and of a burst there are as many as calls at once; on a busy machine 20 s were too few.
+# Seconds in which idle connections of all kinds are closed. A worker closes those to a PSP some 15 s after the last
+# call, and of a burst there are as many as calls at once; on a busy machine 20 s were too few.
 _IDLE_S: Final = 60.0
 _CALLS: Final = {"sales": b"POST /v1/", "inquiries": b"GET /v1/operations"}
 
