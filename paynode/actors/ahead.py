@@ -117,7 +117,7 @@ class Ahead:
         self.move()
 
     async def _read(self) -> None:
-        self._room.tell(self, self.feed.in_hand)
+        self._count()
         moved = self._moved
         # Whoever has little reads on however much the others have.
         is_full = self._room.is_full() and self.feed.in_hand >= _ALWAYS * self._bounds.turn
@@ -131,6 +131,10 @@ class Ahead:
             # There is enough to do, and a page keeps the event loop for milliseconds. But one is read in the end.
             self._add(await self.feed.read_pos())
         self._add(await self.feed.read())
+
+    def _count(self) -> None:
+        if not self._is_closed:  # nobody would take back what is told after that
+            self._room.tell(self, self.feed.in_hand)
 
     def _add(self, entries: Sequence[Entry]) -> None:
         if self._is_closed:
@@ -158,8 +162,7 @@ class Ahead:
         """
         try:
             await self.feed.acknowledge(entry_ids)
-            if not self._is_closed:
-                self._room.tell(self, self.feed.in_hand)
+            self._count()
         except Transient as error:
             self.break_off(error)
             raise

@@ -95,7 +95,7 @@ class MerchantActor:
         self._group = group
         self._mailbox_size = mailbox_size
         # Only while something is expected. It refers back to us: with it an actor that is forgotten would be a circle,
-        # which lives until a full collection of the garbage, and those are hours apart.
+        # which lives until a full collection of the garbage, and those are far apart.
         self._actor: Actor[Delivery] | None = None
 
     def expect(self, message: Message, payment_id: str | None) -> bool:

@@ -55,13 +55,14 @@ def environment_of(settings: Settings, processes: int, number: int) -> Mapping[s
 
 async def _keep(environment: Mapping[str, str], number: int, stop: Stop, in_child: Callable[[], None]) -> None:
     log, (first_s, most_s) = structlog.get_logger(), _PAUSE_S
-    pause_s = first_s
+    pause_s = 0.0
     while True:
         begun = anyio.current_time()
         status = await _run(environment, stop, in_child)
         if stop.is_set:
             return
-        pause_s = first_s if anyio.current_time() - begun > most_s else min(2 * pause_s, most_s)
+        has_lasted = anyio.current_time() - begun > most_s
+        pause_s = first_s if has_lasted or not pause_s else min(2 * pause_s, most_s)
         log.warning("ingress_process_ended", process=number, status=status, seconds=pause_s)
         if await stop.pause(pause_s):
             return

@@ -14,7 +14,7 @@ _TEXT_MAX: Final = 500
 # A place that may be told: members of such names are ours, or harmless where a detail is shown.
 _TELLABLE: Final = re.compile(r"(?:/(?:[a-z_]{1,30}|\d{1,3})){1,4}", re.ASCII)
 
-
+# What may stand in an object that is read the short way, and in what stands in it.
 _PLAIN: Final = frozenset({str, int})
 _PLAIN_OR_OBJECT: Final = _PLAIN | {dict}
 
