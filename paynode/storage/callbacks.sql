@@ -3,10 +3,11 @@
 -- name: find_operations
 -- A callback names our operation; only that PSP's own may be spoken about, or what it was to have before it was proved
 -- that nothing had been sent to it: if money has moved there, the proof was wrong. And only if it is of a kind that the
--- callback can be about. A look-up for each: joined, all operations there ever were might be read.
+-- callback can be about. A look-up for each: joined, all operations there ever were might be read, and an EXISTS that is
+-- asked of many rows may read its whole table once instead, to look them up in what it keeps of it.
 SELECT
     i.n, o.id::text AS id, o.payment_id::text AS payment_id, o.merchant_id::text AS merchant_id,
-    EXISTS (SELECT FROM payments AS p WHERE p.id = o.payment_id AND p.reverse_at IS NOT NULL) AS is_pos
+    (SELECT p.reverse_at IS NOT NULL FROM payments AS p WHERE p.id = o.payment_id) AS is_pos
 FROM jsonb_to_recordset($1::jsonb) AS i (n integer, id uuid, psp text, kinds text [])
 CROSS JOIN LATERAL (
     SELECT id, payment_id, merchant_id, kind, psp
@@ -18,9 +19,10 @@ WHERE
     o.kind = any(i.kinds)
     AND (
         o.psp = i.psp
-        OR EXISTS (
-            SELECT FROM psp_attempts AS a
+        OR (
+            SELECT true FROM psp_attempts AS a
             WHERE a.operation_id = o.id AND a.psp = i.psp AND a.outcome = 'not_sent'
+            LIMIT 1
         )
     );
 
@@ -106,9 +108,10 @@ named AS (
             AND coalesce(d.claim -> 'kinds' ? o.kind, true)
             AND (
                 o.psp = d.psp
-                OR EXISTS (
-                    SELECT FROM psp_attempts AS a
+                OR (
+                    SELECT true FROM psp_attempts AS a
                     WHERE a.operation_id = o.id AND a.psp = d.psp AND a.outcome = 'not_sent'
+                    LIMIT 1
                 )
             )
 )

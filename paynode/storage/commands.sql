@@ -44,6 +44,7 @@ gone AS (
         AND NOT EXISTS (
             SELECT FROM psp_attempts AS a
             WHERE a.operation_id = o.operation_id AND a.outcome IS NULL AND a.deadline_at > clock_timestamp()
+            AND a.outcome IS DISTINCT FROM 'not_sent' -- follows from the above, and PostgreSQL finds the index by it
         )
     RETURNING o.*
 )

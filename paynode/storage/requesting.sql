@@ -19,7 +19,7 @@ WITH taken AS (
         response_body = EXCLUDED.response_body
     WHERE held.fingerprint = EXCLUDED.fingerprint AND held.response_status IS NULL
         AND held.in_flight_until <= clock_timestamp()
-        AND EXISTS (SELECT FROM requests WHERE requests.id = held.request_id AND requests.refusal IS NOT NULL)
+        AND (SELECT requests.refusal IS NOT NULL FROM requests WHERE requests.id = held.request_id)
     RETURNING merchant_id, payment_id, request_id
 ), made AS (
     INSERT INTO requests (id, payment_id, merchant_id, kind, amount, is_final, reason)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
 import pytest
 
 from paynode.embedded.servers import Running
+from paynode.storage.postgres import BY_KEY
+from paynode.storage.queries import load
 from tests.storage.volume import HOT, MONTHS, Asked, fill, places, prepare
 from tests.support import database as databases
 
@@ -22,13 +24,30 @@ ENTRIES = 200_000
 # Rows that one statement may touch for a page of 21, and for 21 payments with their operations and evidence: of each
 # partition of the ledger there may be one that is not needed.
 ROWS_MAX = 250
+# The statements of the way of a payment, and tables of it that grow without end or to the length of a backlog.
+BY_KEYS = (
+    "accepting",
+    "attempts",
+    "callbacks",
+    "commands",
+    "outbox",
+    "point_of_sale",
+    "requesting",
+    "screening",
+    "shelf",
+)
+GROWING = (
+    "payments|operations|outbox|inbox|evidence|psp_attempts|requests|idempotency_keys|applied_events|ledger_entries"
+)
+
+Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
     """Large books, and what the statements ask for in them."""
 
-    owner: asyncpg.Connection[asyncpg.Record]
+    owner: Owner
     named: dict[str, str]
 
 
@@ -42,6 +61,16 @@ async def books(servers: Running, template: str) -> AsyncIterator[Books]:
     await databases.drop(url)
 
 
+@pytest.fixture(scope="module")
+async def bare(servers: Running, template: str) -> AsyncIterator[Owner]:
+    """A new database, asked as sessions ask it whose rows are found by keys."""
+    url = await databases.clone(servers.database_url, template)
+    owner = await asyncpg.connect(url, statement_cache_size=0, server_settings=dict(BY_KEY))
+    yield owner
+    await owner.close()
+    await databases.drop(url)
+
+
 @pytest.mark.parametrize("asked", HOT, ids=lambda asked: f"{asked.name}({asked.arguments})")
 async def test_a_statement_reads_a_bounded_number_of_rows_by_an_index(books: Books, asked: Asked) -> None:
     execute = await prepare(books.owner, asked, books.named)
@@ -51,6 +80,22 @@ async def test_a_statement_reads_a_bounded_number_of_rows_by_an_index(books: Boo
     told = "\n".join(_told(node) for node in nodes)
     assert not any(node["Node Type"] == "Seq Scan" for node in nodes), told
     assert sum(_rows(node) for node in nodes) <= ROWS_MAX, told
+
+
+@pytest.mark.parametrize("file", BY_KEYS)
+async def test_a_database_that_was_never_analysed_makes_no_statement_read_a_table(bare: Owner, file: str) -> None:
+    """PostgreSQL takes a table that it does not know for a small one, and keeps its plan while the table grows."""
+    found = {}
+    for name, statement in load(file).items():
+        # As all of BY_KEY's sessions do: the plan is made once, whatever the values.
+        count = max((int(one) for one in re.findall(r"\$(\d+)", statement)), default=0)
+        await bare.execute("DEALLOCATE ALL")
+        await bare.execute(f"PREPARE asked AS {statement}")
+        execute = f"EXECUTE asked ({', '.join(['NULL'] * count)})" if count else "EXECUTE asked"
+        lines = [row[0].strip() for row in await bare.fetch(f"EXPLAIN {execute}")]
+        found[name] = [line for line in lines if re.search(rf"Seq Scan on ({GROWING})|hashed SubPlan", line)]
+    assert found
+    assert not {name: lines for name, lines in found.items() if lines}
 
 
 async def test_the_books_are_as_large_as_they_should_be(books: Books) -> None:

@@ -77,6 +77,7 @@ HOT = (
     Asked(file="shelf", name="find_verdicts", arguments=f"ARRAY[{_NOBODY}]::uuid[]", planner="BY_KEY"),
     Asked(file="shelf", name="find_payments", arguments="{payments}", planner="BY_KEY"),
     Asked(file="shelf", name="find_books", arguments="ARRAY[{hot}]::uuid[]", planner="BY_KEY"),
+    Asked(file="callbacks", name="find_operations", arguments="{told}", planner="BY_KEY"),
     Asked(file="accepting", name="find_uses", arguments="{uses}", planner=""),
     Asked(file="accepting", name="read_answer", arguments="{hot}, '/v1/payments', {order}", planner=""),
     Asked(file="requesting", name="find_request", arguments="{hot}, '/v1/payments', {order}, ''", planner=""),
@@ -110,6 +111,7 @@ async def places(owner: asyncpg.Connection[asyncpg.Record]) -> dict[str, str]:
     entry = await owner.fetchrow("SELECT seq, at FROM ledger_entries WHERE payment_id = $1 LIMIT 1", payment["id"])
     assert entry is not None
     use = {"n": 1, "merchant_id": str(hot), "path": "/v1/payments", "key": "x", "order_id": payment["order_id"]}
+    told = [{"n": n, "id": str(row["operation_id"]), "psp": "other", "kinds": ["sale"]} for n, row in enumerate(rows)]
     return {
         "hot": f"'{hot}'",
         "payment": f"'{payment['id']}'",
@@ -119,6 +121,7 @@ async def places(owner: asyncpg.Connection[asyncpg.Record]) -> dict[str, str]:
         "seq": str(entry["seq"]),
         "middle": f"'{entry['at'].isoformat()}'",
         "uses": f"'{json.dumps([use])}'",
+        "told": f"'{json.dumps(told)}'",
     }
 
 
