@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
 from urllib.parse import urlsplit
 
@@ -80,8 +81,9 @@ class Load:
     """An open loop: `rate_per_s` new payments a second whatever becomes of them, `in_flight_max` of them at once.
 
     Each goes to one of the ingresses (`urls`) in turn; one that is not there is passed over, as a load balancer would.
-    Who hears nothing, or "not now", asks again with the same key, up to `tries` times; some ask again although they
-    were told, and some with another body.
+    Who hears nothing, or "not now", asks again with the same key for `patience_s` seconds: a payment on a page of
+    which its customer never hears is never paid, and no process on a busy machine takes so long to come back. Some ask
+    again although they were told, and some with another body.
     """
 
     installation: Installation
@@ -91,7 +93,7 @@ class Load:
     rate_per_s: float
     random: Random
     in_flight_max: int = 200
-    tries: int = 30
+    patience_s: float = 60.0
     pause_s: float = 0.25
     prefix: str = "load"
     mix: Mapping[str | None, int] = field(default_factory=lambda: MIX)
@@ -141,13 +143,15 @@ class Load:
 
     async def _insist(self, merchant: Merchant, first: Asked, number: int) -> Asked | None:
         """Ask until there is an answer that is one."""
-        asked = first
-        for attempt in range(self.tries):
+        asked, give_up_at = first, time.monotonic() + self.patience_s
+        for attempt in count():
             await self.ask(merchant, asked, number + attempt)
             if asked.is_accepted:
                 return asked
             if asked.is_refused:
                 return None
+            if time.monotonic() > give_up_at:
+                break
             await anyio.sleep(self.pause_s * self.random.uniform(0.5, 1.5))
             asked = _again(first)
         self.given_up["payments"] += 1
