@@ -117,23 +117,25 @@ async def _measure(settings: Settings, till: _Till, plan: Plan) -> _Till:
     """Payments at a fixed rate, whether or not the ones before are answered."""
     timeout = aiohttp.ClientTimeout(total=2 * _WAIT_S)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
-        await _pay(settings, http, till, -1)  # connections and caches are made before the clock runs
+        # Connections and caches are made before the clock runs.
+        await _pay(settings, http, till, -1, time.perf_counter())
         till.waited.clear()
         async with anyio.create_task_group() as group:
             begun = time.perf_counter()
             for number in range(round(plan.rate * plan.seconds)):
-                await anyio.sleep(max(0.0, begun + number / plan.rate - time.perf_counter()))
-                group.start_soon(_pay, settings, http, till, number)
+                due = begun + number / plan.rate
+                await anyio.sleep(max(0.0, due - time.perf_counter()))
+                group.start_soon(_pay, settings, http, till, number, due)
     return till
 
 
-async def _pay(settings: Settings, http: aiohttp.ClientSession, till: _Till, number: int) -> None:
-    begun = time.perf_counter()
+async def _pay(settings: Settings, http: aiohttp.ClientSession, till: _Till, number: int, due: float) -> None:
+    """Pay, and note what was waited since it was due: a till that comes late because we are busy has waited as well."""
     status = await _post(
         settings, http, till.api_key, f"{till.run}-{number}", f"wait={_WAIT_S}", "tok_approve", on_timeout="reverse"
     )
     if status == 201:
-        till.waited.append((time.perf_counter() - begun) * 1000)
+        till.waited.append((time.perf_counter() - due) * 1000)
     else:
         till.refused += 1
 

@@ -72,6 +72,13 @@ class Precedence:
         finally:
             self.came(1)
 
+    async def hold_back(self, rest_s: float) -> None:
+        """Give way, and while somebody urgent is expected let `rest_s` seconds go by, in which one may come."""
+        await self.give_way()
+        if self.is_expected:
+            await anyio.sleep(rest_s)
+            await self.give_way()
+
     async def give_way(self) -> None:
         """Wait until nobody is in a hurry, or the patience is at its end."""
         if self._urgent:

@@ -153,7 +153,7 @@ async def work_off(stream: Stream, books: ScriptedBooks) -> Observer:
         observer=observer,
         bounds=BOUNDS,
         room=Room(entries=1000, whole=50),
-        precedence=Precedence(patience_s=0.05),
+        precedence=Precedence(patience_s=0.05, clock=anyio.current_time),
     )
     consumer = PartitionConsumer(parts, [committer], new_backoff=lambda: Backoff(min_ms=10, max_ms=10))
     async with anyio.create_task_group() as group:

@@ -64,6 +64,43 @@ def test_who_came_a_moment_ago_is_expected_again() -> None:
     assert seen == [False, False, True, False, True, False]
 
 
+def test_who_holds_back_rests_only_while_somebody_is_expected() -> None:
+    async def test() -> None:
+        precedence = Precedence(patience_s=10, clock=anyio.current_time)
+        with anyio.fail_after(0):
+            await precedence.hold_back(1.0)
+        with precedence.hurrying():
+            pass
+        begun = anyio.current_time()
+        await precedence.hold_back(1.0)
+        assert 1.0 <= anyio.current_time() - begun < 1.1
+        await anyio.sleep(2)
+        with anyio.fail_after(0):
+            await precedence.hold_back(1.0)
+
+    explore(test)
+
+
+def test_who_holds_back_waits_for_one_that_came_while_he_rested() -> None:
+    async def test() -> None:
+        precedence = Precedence(patience_s=10, clock=anyio.current_time)
+        with precedence.hurrying():
+            pass
+        begun = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            group.start_soon(come_after, precedence, 0.5, 2.0)
+            await precedence.hold_back(1.0)
+            assert 2.5 <= anyio.current_time() - begun < 2.6
+
+    explore(test)
+
+
+async def come_after(precedence: Precedence, seconds: float, for_s: float) -> None:
+    await anyio.sleep(seconds)
+    with precedence.hurrying():
+        await anyio.sleep(for_s)
+
+
 async def go_after(precedence: Precedence, seconds: float) -> None:
     await anyio.sleep(seconds)
     precedence.went(1)

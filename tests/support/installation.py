@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,11 @@ from tests.support.waiting import wait_until
 
 # A process that does not end within this is killed and the test fails: the drain has 10 s.
 _STOP_S = 12.0
+
+# Below those that Linux gives to outgoing connections (net.ipv4.ip_local_port_range), and chosen by real chance: a
+# library of the tests sets the seed of the module's own.
+_PORTS: Final = range(10_000, 32_768)
+_CHANCE: Final = random.SystemRandom()
 
 # Everything that waits in production waits shortly here, in the same proportions.
 HURRY: Mapping[str, str] = {
@@ -234,15 +240,16 @@ def token(name: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at right now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that nobody uses right now, and that no outgoing connection gets: a process that was killed gets its own
+    again."""
+    found: list[int] = []
+    with ExitStack() as bound:
+        while len(found) < count:
+            place, port = bound.enter_context(socket.socket()), _CHANCE.choice(_PORTS)
+            with suppress(OSError):  # somebody uses it
+                place.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 @asynccontextmanager
